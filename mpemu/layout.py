@@ -1,0 +1,208 @@
+"""Every struct in shared memory, described once.
+
+The code generators take offsets from here; Python gets ctypes views made from the same tables. The machine's state
+segment is one :data:`MACHINE` struct followed by one :data:`HART` struct per hart; RAM is a segment of its own. vCPU
+processes are forked after the segments are mapped, so an address is valid in every process of the machine.
+
+Each item names its writer: ``hart`` (the vCPU process that runs it), ``coordinator``, ``any`` (an atomic protocol,
+described beside it) or ``build`` (written before the harts start).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+from mpemu.isa.state import STATE
+
+MAX_HARTS = 64
+PAGE = 4096
+PLIC_SOURCES = 96
+VERSION_WORDS = 1 << 16
+
+_CTYPES: dict[str, Any] = {"u8": ctypes.c_uint8, "u32": ctypes.c_uint32, "u64": ctypes.c_uint64, "i64": ctypes.c_int64}
+_SIZES = {"u8": 1, "u32": 4, "u64": 8, "i64": 8}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A member: ``count`` elements of ``kind`` (u8, u32, u64), aligned to ``align`` bytes or its own size."""
+
+    name: str
+    kind: str
+    writer: str
+    doc: str
+    count: int = 1
+    align: int = 0
+
+
+class Struct:
+    """A laid-out struct: ``offset[name]`` in bytes, ``size``, and :meth:`view` for Python."""
+
+    def __init__(self, name: str, items: tuple[Item, ...], align: int) -> None:
+        self.name, self.items = name, items
+        self.offset: dict[str, int] = {}
+        self.item: dict[str, Item] = {}
+        fields: list[tuple[str, Any]] = []
+        position = 0
+        for item in items:
+            boundary = item.align or _SIZES[item.kind]
+            start = -(-position // boundary) * boundary
+            if start > position:
+                fields.append((f"_pad{position}", ctypes.c_uint8 * (start - position)))
+            self.offset[item.name], self.item[item.name] = start, item
+            kind = _CTYPES[item.kind]
+            fields.append((item.name, kind * item.count if item.count > 1 else kind))
+            position = start + _SIZES[item.kind] * item.count
+        self.size = -(-position // align) * align
+        if self.size > position:
+            fields.append((f"_pad{position}", ctypes.c_uint8 * (self.size - position)))
+        self.ctype: Any = type(name, (ctypes.Structure,), {"_fields_": fields, "_pack_": 1})
+        assert ctypes.sizeof(self.ctype) == self.size
+
+    def view(self, buffer: Any, offset: int = 0) -> Any:
+        """A ctypes view over a writable buffer (an mmap, say); attributes are the items."""
+        return self.ctype.from_buffer(buffer, offset)
+
+
+# -- the interpreter's software TLB. A *regime* is (privilege, SUM, MXR, MPRV) as far as it decides who may access what;
+# each has a TLB of its own, so that switching costs nothing.
+REGIMES = 8
+DTLB_ENTRIES = 256
+ITLB_ENTRIES = 256
+DTLB_ENTRY = Struct(
+    "DtlbEntry",
+    (
+        Item("read_tag", "u64", "hart", "virtual page that may be read here, or all ones"),
+        Item("write_tag", "u64", "hart", "virtual page that may be written here, or all ones"),
+        Item("addend", "u64", "hart", "host address minus guest virtual address"),
+        Item("size_mask", "u64", "hart", "which bits of the address name the (super)page: sfence.vma of one address"),
+    ),
+    32,
+)
+ITLB_ENTRY = Struct(
+    "ItlbEntry",
+    (
+        Item("tag", "u64", "hart", "virtual page, or all ones"),
+        Item("delta", "u64", "hart", "record address minus 8 times the virtual address"),
+        Item("size_mask", "u64", "hart", "as in DtlbEntry"),
+        Item("unused", "u64", "hart", "padding to 32 bytes"),
+    ),
+    32,
+)
+REGIME = Struct(
+    "Regime",
+    (
+        Item("dtlb", "u8", "hart", "DTLB_ENTRIES DtlbEntry", DTLB_ENTRIES * DTLB_ENTRY.size, align=64),
+        Item("itlb", "u8", "hart", "ITLB_ENTRIES ItlbEntry", ITLB_ENTRIES * ITLB_ENTRY.size, align=64),
+        Item("used", "u64", "hart", "nonzero: something was filled in since the last flush"),
+    ),
+    64,
+)
+
+# Interrupt lines into a hart: a byte each, so that each has one writer; native code reads all eight as one u64.
+LINES = ("msip", "mtip", "meip", "ssip", "stip", "seip", "kick", "stop")
+
+HART = Struct(
+    "Hart",
+    (
+        Item("x", "u64", "hart", "x0..x31 and a sink for writes to x0", 33),
+        Item("f", "u64", "hart", "f0..f31", 32),
+        *(Item(f.name, "u64", "hart", f.doc) for f in STATE),
+        # -- run state of the native loop
+        Item("instret", "u64", "hart", "instructions retired; exact whenever the hart is not running"),
+        Item("slice_end", "u64", "hart", "instret at which back edges leave for the poll of clock and quantum"),
+        Item("quantum_end", "u64", "hart", "deterministic mode: instret at which run() returns QUANTUM"),
+        Item("line_mask", "u64", "hart", "0xff in the bytes of `lines` that would interrupt now (kick, stop always)"),
+        Item("regime", "u64", "hart", "address of the current REGIME"),
+        Item("rp", "u64", "hart", "address of the current record"),
+        Item("delta", "u64", "hart", "of the current code page, see ItlbEntry"),
+        Item("deadline", "u64", "hart", "mtime at which the next timer line rises"),
+        Item("reservation", "u64", "hart", "physical address of the granule reserved by LR, or all ones"),
+        Item("reservation_version", "u64", "hart", "its version word at the LR"),
+        Item("lrsc_epoch", "u64", "hart", "the last page-mark epoch that this hart has seen"),
+        Item("spins", "u64", "hart", "spin iterations since the last yield"),
+        Item("fcsr_host", "u64", "hart", "host rounding mode and flags (MXCSR) as the guest's FP state wants it"),
+        # -- why run() returned
+        Item("exit_reason", "u64", "hart", "ExitReason"),
+        Item("mmio_address", "u64", "hart", "physical address of the far access"),
+        Item("mmio_size", "u64", "hart", "1, 2, 4, 8"),
+        Item("mmio_write", "u64", "hart", "1: a store of mmio_value"),
+        Item("mmio_value", "u64", "hart", "store data; then the reply's value"),
+        Item("mmio_latch", "u64", "hart", "1: the reply is in mmio_value, the instruction may consume it; 2: bus error"),
+        # -- private memory of the vCPU process that runs the hart
+        Item("records", "u64", "hart", "decode cache: address of the pool of record pages"),
+        Item("record_pages", "u64", "build", "pages in the pool"),
+        Item("record_next", "u64", "hart", "next unused page of the pool"),
+        Item("page_index", "u64", "hart", "address of the table RAM page -> pool page + 1 (u32)"),
+        Item("code_generation", "u64", "hart", "bumped where stale code must be noticed (FENCE.I, SFENCE.VMA)"),
+        Item("host", "u64", "build", "address of the table of host functions (libc)"),
+        Item("machine", "u64", "build", "address of MACHINE"),
+        Item("handlers", "u64", "build", "address that record handler offsets are relative to"),
+        # -- statistics
+        Item("exits", "u64", "hart", "run() returns by ExitReason", 32),
+        Item("traps", "u64", "hart", "synchronous exceptions taken"),
+        Item("interrupts", "u64", "hart", "interrupts taken"),
+        Item("ipis", "u64", "hart", "IPIs sent (MSIP or SSIP of another hart set)"),
+        Item("tlb_misses", "u64", "hart", "translations that walked or were denied"),
+        Item("mmio_near", "u64", "hart", "near device accesses"),
+        Item("yields", "u64", "hart", "times a spinning hart gave its core away"),
+        Item("sleeps", "u64", "hart", "WFI that slept"),
+        Item("pages_decoded", "u64", "hart", "code pages entered in the decode cache"),
+        # -- written by others: cache lines of their own
+        Item("lines", "u8", "any", "interrupt lines, see LINES; each byte has one writer", 8, align=64),
+        Item("asleep", "u64", "hart", "1 from before the last look at `lines` until awake again", align=64),
+        Item("wake_fd", "u64", "build", "eventfd that wakes this hart"),
+        Item("mtimecmp", "u64", "any", "ACLINT mtimecmp; a remote writer also kicks the hart"),
+        Item("lrsc_ack", "u64", "hart", "page-mark epoch acknowledged; all ones while idle", align=64),
+        # -- scratch for an instruction that straddles two pages, and the TLBs
+        Item("scratch", "u8", "hart", "records of a straddling instruction", 64, align=64),
+        Item("scratch_key", "u64", "hart", "virtual address and ..."),
+        Item("scratch_word", "u64", "hart", "... bits that the scratch records were decoded from"),
+        Item("regimes", "u8", "hart", "REGIMES Regime structs", REGIMES * REGIME.size, align=64),
+    ),
+    PAGE,
+)
+
+MACHINE = Struct(
+    "Machine",
+    (
+        Item("harts", "u64", "build", "number of harts"),
+        Item("hart0", "u64", "build", "address of the first HART"),
+        Item("ram", "u64", "build", "host address of guest RAM"),
+        Item("ram_base", "u64", "build", "guest physical address of RAM"),
+        Item("ram_size", "u64", "build", "bytes"),
+        # -- mtime. parallel: (host ns - clock_epoch) * clock_numerator / clock_denominator, or clock_frozen while stopped
+        Item("clock_mode", "u64", "coordinator", "0 running, 1 frozen at clock_value, 2 virtual (clock_value is stepped)"),
+        Item("clock_epoch", "u64", "coordinator", "CLOCK_MONOTONIC ns at mtime 0"),
+        Item("clock_value", "u64", "coordinator", "mtime while frozen or virtual"),
+        # -- exact LR/SC: marks and versions, see docs/design
+        Item("lrsc_epoch", "u64", "any", "atomic counter: bumped when a page is being marked", align=64),
+        Item("page_marks", "u64", "build", "address of one byte per RAM page: 0, 1 marking, 2 ready"),
+        Item("versions", "u64", "any", "version word per hashed 64-byte granule", VERSION_WORDS, align=64),
+        # -- PLIC: under plic_lock
+        Item("plic_lock", "u64", "any", "0, or hart + 1 of the holder (MAX_HARTS + 1: the coordinator)", align=64),
+        Item("plic_level", "u8", "coordinator", "input lines", PLIC_SOURCES),
+        Item("plic_pending", "u8", "any", "gateway has latched a request", PLIC_SOURCES),
+        Item("plic_claimed", "u8", "any", "claimed and not yet completed", PLIC_SOURCES),
+        Item("plic_priority", "u32", "any", "priority registers", PLIC_SOURCES),
+        Item("plic_threshold", "u32", "any", "per context", 2 * MAX_HARTS),
+        Item("plic_enable", "u32", "any", "enable bits: context * 3 + word", 2 * MAX_HARTS * 3),
+        # -- virtio-mmio: interrupt status and doorbells, near
+        Item("virtio_isr", "u32", "any", "InterruptStatus per slot: coordinator sets bits, InterruptACK clears them", 8),
+        Item("virtio_doorbell", "u64", "build", "eventfd + 1 that QueueNotify of the slot rings, 0: far access", 8),
+        Item("virtio_notify", "u64", "any", "bit q: queue q was notified (atomic or / exchange)", 8),
+    ),
+    PAGE,
+)
+
+
+def state_segment_size(harts: int) -> int:
+    """Bytes of the segment that holds MACHINE and the harts."""
+    return MACHINE.size + harts * HART.size
+
+
+def hart_offset(hart: int) -> int:
+    """Offset of a hart's struct in the state segment."""
+    return MACHINE.size + hart * HART.size
