@@ -1,0 +1,183 @@
+"""LLVM IR as text: modules, functions and the builder that guest values compute with.
+
+Text made with f-strings costs a tenth of what an object model of the IR costs (docs/log.md). A :class:`Builder` appends
+to one function; it implements :class:`mpemu.isa.value.Ops`, so arithmetic on :class:`Value` lands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mpemu.isa.value import Value
+
+_INTRINSICS = {"ctlz": "ctlz", "cttz": "cttz", "ctpop": "ctpop", "bswap": "bswap", "bitreverse": "bitreverse"}
+
+LIKELY = ", !prof !0"
+UNLIKELY = ", !prof !1"
+_METADATA = '!0 = !{!"branch_weights", i32 100000, i32 1}\n!1 = !{!"branch_weights", i32 1, i32 100000}\n!2 = !{}\n'
+
+
+class Module:
+    """An LLVM module in the making: declarations (each once) and function definitions."""
+
+    def __init__(self) -> None:
+        self._declarations: dict[str, None] = {}
+        self._definitions: list[str] = []
+
+    def declare(self, text: str) -> None:
+        """Add a module-level declaration or global, unless the same text is there already."""
+        self._declarations[text] = None
+
+    def define(self, builder: Builder) -> None:
+        self._definitions.append(builder.text())
+
+    def text(self) -> str:
+        return "\n".join([*self._declarations, *self._definitions, _METADATA])
+
+
+class Builder:
+    """Appends instructions to one function. Blocks end with a terminator; code behind one needs a new label."""
+
+    def __init__(self, module: Module, header: str, attributes: str = "nounwind") -> None:
+        """``header`` is what follows ``define``: linkage, convention, type, name, parameters."""
+        self.module = module
+        self._header = f"define {header} {attributes} {{"
+        self._entry: list[str] = []
+        self._lines: list[str] = []
+        self._count = 0
+        self.terminated = False
+
+    def text(self) -> str:
+        return "\n".join([self._header, "entry:", *self._entry, *self._lines, "}"])
+
+    # -- appending
+    def line(self, text: str) -> None:
+        if not self.terminated:
+            self._lines.append("  " + text)
+
+    def op(self, expression: str) -> str:
+        """Append ``%n = expression`` and return ``%n``."""
+        self._count += 1
+        name = f"%v{self._count}"
+        self.line(f"{name} = {expression}")
+        return name
+
+    def declare(self, text: str) -> None:
+        self.module.declare(text)
+
+    def alloca(self, kind: str) -> str:
+        self._count += 1
+        name = f"%a{self._count}"
+        self._entry.append(f"  {name} = alloca {kind}")
+        return name
+
+    # -- control flow
+    def label(self) -> str:
+        self._count += 1
+        return f"L{self._count}"
+
+    def place(self, label: str) -> None:
+        """Start the block ``label``, falling into it from an open block."""
+        if not self.terminated:
+            self._lines.append(f"  br label %{label}")
+        self._lines.append(f"{label}:")
+        self.terminated = False
+
+    def terminate(self, text: str) -> None:
+        self.line(text)
+        self.terminated = True
+
+    def branch(self, label: str) -> None:
+        self.terminate(f"br label %{label}")
+
+    def branch_if(self, condition: Any, then: str, other: str, likely: bool | None = None) -> None:
+        weights = "" if likely is None else LIKELY if likely else UNLIKELY
+        self.terminate(f"br i1 {condition}, label %{then}, label %{other}{weights}")
+
+    @contextmanager
+    def when(self, condition: Value, likely: bool | None = None) -> Iterator[str]:
+        """Code for ``condition`` true; joins behind. Yields the join label (for the other branch, see handlers)."""
+        then, join = self.label(), self.label()
+        self.branch_if(condition.raw, then, join, likely)
+        self._lines.append(f"{then}:")
+        self.terminated = False
+        yield join
+        if not self.terminated:
+            self._lines.append(f"  br label %{join}")
+        self._lines.append(f"{join}:")
+        self.terminated = False
+
+    # -- Ops
+    def binary(self, op: str, a: Any, b: Any, width: int) -> str:
+        return self.op(f"{op} i{width} {a}, {b}")
+
+    def unary(self, op: str, a: Any, width: int) -> str:
+        name = f"llvm.{_INTRINSICS[op]}.i{width}"
+        flag = op in ("ctlz", "cttz")
+        self.declare(f"declare i{width} @{name}(i{width}{', i1' if flag else ''})")
+        return self.op(f"call i{width} @{name}(i{width} {a}{', i1 false' if flag else ''})")
+
+    def compare(self, predicate: str, a: Any, b: Any, width: int) -> str:
+        return self.op(f"icmp {predicate} i{width} {a}, {b}")
+
+    def cast(self, kind: str, a: Any, width: int, to: int) -> str:
+        return self.op(f"{kind} i{width} {a} to i{to}")
+
+    def select(self, condition: Any, a: Any, b: Any, width: int) -> str:
+        return self.op(f"select i1 {condition}, i{width} {a}, i{width} {b}")
+
+    # -- values and host memory
+    def value(self, raw: Any, width: int = 64) -> Value:
+        return Value(raw, width, self)
+
+    def pointer(self, base: str, offset: Value | int) -> str:
+        """``base`` (a ptr) plus bytes."""
+        if isinstance(offset, int):
+            return base if offset == 0 else self.op(f"getelementptr i8, ptr {base}, i64 {offset}")
+        return self.op(f"getelementptr i8, ptr {base}, i64 {offset.raw}")
+
+    def to_pointer(self, address: Value) -> str:
+        return self.op(f"inttoptr i64 {address.raw} to ptr")
+
+    def from_pointer(self, pointer: str) -> Value:
+        return self.value(self.op(f"ptrtoint ptr {pointer} to i64"))
+
+    def load(self, pointer: str, width: int = 64, order: str = "", align: int = 0, invariant: bool = False) -> Value:
+        align = align or max(width // 8, 1)
+        tail = ", !invariant.load !2" if invariant else ""
+        if order:
+            return self.value(self.op(f"load atomic i{width}, ptr {pointer} {order}, align {align}{tail}"), width)
+        return self.value(self.op(f"load i{width}, ptr {pointer}, align {align}{tail}"), width)
+
+    def store(self, pointer: str, value: Value | int, width: int = 64, order: str = "", align: int = 0) -> None:
+        if isinstance(value, Value):
+            width = value.width
+            raw = value.raw
+        else:
+            raw = value & ((1 << width) - 1)
+        align = align or max(width // 8, 1)
+        if order:
+            self.line(f"store atomic i{width} {raw}, ptr {pointer} {order}, align {align}")
+        else:
+            self.line(f"store i{width} {raw}, ptr {pointer}, align {align}")
+
+    def atomic_rmw(self, op: str, pointer: str, value: Value | int, width: int = 64) -> Value:
+        """Sequentially consistent; the old value. ``op`` is LLVM's (xchg add and or xor min max umin umax)."""
+        raw = value.raw if isinstance(value, Value) else value
+        width = value.width if isinstance(value, Value) else width
+        return self.value(self.op(f"atomicrmw {op} ptr {pointer}, i{width} {raw} seq_cst"), width)
+
+    def compare_exchange(self, pointer: str, expected: Value, new: Value) -> tuple[Value, Value]:
+        """Sequentially consistent; (old value, 1-bit success)."""
+        w = expected.width
+        pair = self.op(f"cmpxchg ptr {pointer}, i{w} {expected.raw}, i{w} {new.raw} seq_cst seq_cst")
+        return (
+            self.value(self.op(f"extractvalue {{ i{w}, i1 }} {pair}, 0"), w),
+            self.value(self.op(f"extractvalue {{ i{w}, i1 }} {pair}, 1"), 1),
+        )
+
+    def fence(self) -> None:
+        """A full fence, store-to-load included."""
+        self.line("fence seq_cst")
