@@ -6,7 +6,9 @@ values are constants and effects happen. Both implement :class:`Hart`. Rules tha
 - no effect before the last point that can trap: a body that traps has done nothing (the interpreter restarts bodies);
 - conditions are ``with h.when(cond):``, never ``if`` (except on extensions and operand fields, which are Python values
   in every binding that needs them to be);
-- a body does not advance the pc; it only calls :meth:`Hart.jump` to go elsewhere.
+- a body does not advance the pc; it only calls :meth:`Hart.jump` to go elsewhere;
+- an operand field (a parameter of the body) is a Python int or a 64-bit run-time Value, sign- or zero-extended as its
+  pattern says; ``value_of(imm)`` makes a Value of either.
 
 A *routine* (:func:`routine`) is a function in the same language that bodies and other routines call: CSR access,
 translation, trap entry. It compiles to one native function.

@@ -182,7 +182,7 @@ def compressed(
 @functools.cache
 def _by_specificity(exts: frozenset[str] | None) -> tuple[list[Insn], list[Compressed]]:
     insns = [i for i in INSNS.values() if exts is None or i.ext in exts]
-    short = [c for c in COMPRESSED if exts is None or (c.ext in exts and INSNS[c.base].ext in exts)]
+    short = [c for c in COMPRESSED if exts is None or (c.ext in exts and c.base in INSNS and INSNS[c.base].ext in exts)]
     insns.sort(key=lambda i: -i.pattern.mask.bit_count())
     short.sort(key=lambda c: -c.pattern.mask.bit_count())
     return insns, short

@@ -157,10 +157,14 @@ class Value:
         return Value(self.ops.cast(kind, self.raw, self.width, to), to, self.ops)
 
     def __bool__(self) -> bool:
-        raise TypeError("a guest value is not known while code is generated: write `with h.when(cond):` or `cond.mux(a, b)`")
+        raise TypeError(
+            "a guest value is not known while code is generated: write `with h.when(cond):` or `cond.mux(a, b)`"
+        )
 
     def __repr__(self) -> str:
-        return f"Value({self.raw:#x}, {self.width})" if isinstance(self.raw, int) else f"Value({self.raw}, {self.width})"
+        return (
+            f"Value({self.raw:#x}, {self.width})" if isinstance(self.raw, int) else f"Value({self.raw}, {self.width})"
+        )
 
     # -- arithmetic and logic
     def __add__(self, other: Value | int) -> Value:
@@ -300,3 +304,8 @@ class Value:
 
     def bitreverse(self) -> Value:
         return self._unary("bitreverse")
+
+
+def value_of(operand: Value | int, width: int = 64) -> Value:
+    """An operand field as a Value: it may be a Python int (translator, reference model) or one already."""
+    return operand if isinstance(operand, Value) else Value(operand, width)

@@ -1,0 +1,50 @@
+"""Cache-block operations: Zicbom (management) and Zicboz (zero), on 64-byte blocks.
+
+Unprivileged ISA, chapter "CMO", and the envcfg registers of the privileged one. Memory is coherent, so management does
+nothing once it is permitted. Zicbop's prefetches are ORI encodings with rd = x0 and need no definition.
+"""
+
+from __future__ import annotations
+
+from mpemu.isa.registry import insn
+
+CBIE = (5, 4)
+CBCFE = (6, 6)
+CBZE = (7, 7)
+
+
+def require(h, field):
+    """Illegal instruction unless the envcfg field allows it: menvcfg below M, senvcfg too in U."""
+    denied = (h.s.priv != 3) & (h.s.menvcfg.bits(*field) == 0)
+    if h.isa.has("S"):
+        denied = denied | (h.s.priv == 0) & (h.s.senvcfg.bits(*field) == 0)
+    with h.when(denied):
+        h.illegal()
+
+
+@insn("000000000000 rs1 010 00000 0001111", "({rs1})", ext="Zicbom")
+def cbo_inval(h, rs1):
+    """Invalidate a cache block."""
+    require(h, CBIE)
+    h.check_cbo(h.x[rs1], write=False)
+
+
+@insn("000000000001 rs1 010 00000 0001111", "({rs1})", ext="Zicbom")
+def cbo_clean(h, rs1):
+    """Write back a cache block."""
+    require(h, CBCFE)
+    h.check_cbo(h.x[rs1], write=False)
+
+
+@insn("000000000010 rs1 010 00000 0001111", "({rs1})", ext="Zicbom")
+def cbo_flush(h, rs1):
+    """Write back and invalidate a cache block."""
+    require(h, CBCFE)
+    h.check_cbo(h.x[rs1], write=False)
+
+
+@insn("000000000100 rs1 010 00000 0001111", "({rs1})", ext="Zicboz")
+def cbo_zero(h, rs1):
+    """Write zeros to a cache block."""
+    require(h, CBZE)
+    h.zero_block(h.x[rs1])
