@@ -168,7 +168,7 @@ class Hart(Protocol):
 
     def wait_for_interrupt(self) -> None: ...
     def wait_on_reservation(self, short: bool) -> None:
-        """WRS.STO (short) or WRS.NTO: wait until the reservation set is written, an interrupt is pending, or not at all."""
+        """WRS.STO (short) or WRS.NTO: wait until a reservation set is written or an interrupt is pending, or don't."""
         ...
 
     def pause(self) -> None: ...
@@ -211,7 +211,7 @@ ROUTINES: dict[str, Routine] = {}
 
 
 def routine(function: Callable[..., Any]) -> Routine:
-    """Register ``function(h, ...)`` as a routine; its result is given by :meth:`Hart.ret` (0 if it falls off the end)."""
+    """Register ``function(h, ...)`` as a routine; :meth:`Hart.ret` gives its result (0 if it falls off the end)."""
     made = Routine(
         function.__name__, function, tuple(inspect.signature(function).parameters)[1:], inspect.getdoc(function) or ""
     )

@@ -1,10 +1,11 @@
 """The instruction table: patterns as the manual prints them, bodies beside them.
 
-A pattern lists fields from bit 31 (or 15) down to 0: groups of binary digits, register fields (``rd rs1 rs2 rs3`` integer,
-``fd fs1 fs2 fs3`` floating point, with a prime, ``rd'``, for the three-bit forms), ``rm aq rl csr``, and immediates with
-the bits they carry, exactly as in the instruction listings of the unprivileged manual: ``imm[12|10:5] rs2 rs1 000
-imm[4:1|11] 1100011``. An immediate is sign-extended if its name is ``imm``, zero-extended if it is ``uimm``, ``shamt``...
-Bits that no token mentions are zero.
+A pattern lists fields from bit 31 (or 15) down to 0: groups of binary digits, register fields (``rd rs1 rs2 rs3``
+integer, ``fd fs1 fs2 fs3`` floating point, with a prime, ``rd'``, for the three-bit forms), ``rm aq rl csr``, and
+immediates with the bits they carry, exactly as in the instruction listings of the unprivileged manual:
+``imm[12|10:5] rs2 rs1 000 imm[4:1|11] 1100011``. An immediate is sign-extended if its name is ``imm``, zero-extended if
+it is ``uimm``, ``shamt``... A register may be listed with bits too: ``rd[4:1] 0`` is an even one. Bits of a value that
+no token mentions are zero.
 
 Decoder, disassembler, record layout and documentation are derived from this table; nothing else knows an encoding.
 """
@@ -133,7 +134,7 @@ class Insn:
 
 @dataclass(frozen=True)
 class Compressed:
-    """A 16-bit encoding and the base instruction that it stands for. ``operands`` map base fields to a field or an int."""
+    """A 16-bit encoding and the base instruction it stands for. ``operands`` map base fields to a field or an int."""
 
     name: str
     pattern: Pattern
@@ -144,7 +145,7 @@ class Compressed:
     asm: str
 
     def expand(self, halfword: int) -> dict[str, int] | None:
-        """The base instruction's operands, or None where the encoding is reserved (a field that must not be zero is)."""
+        """The base instruction's operands; None where the encoding is reserved (a field that must not be zero is)."""
         fields = self.pattern.extract(halfword)
         if any(fields[name] == 0 for name in self.nonzero):
             return None
@@ -175,7 +176,7 @@ def insn(pattern: str, asm: str = "", *, ext: str, name: str = "", ends_block: b
 def compressed(
     name: str, pattern: str, base: str, *, ext: str = "C", nonzero: str = "", asm: str = "", **operands: str | int
 ) -> None:
-    """Register a 16-bit form. ``nonzero`` names fields whose zero is reserved (or another instruction, listed earlier)."""
+    """Register a 16-bit form. ``nonzero`` names fields whose zero is reserved, or another instruction."""
     COMPRESSED.append(Compressed(name, Pattern.parse(pattern, 2), base, operands, ext, tuple(nonzero.split()), asm))
 
 

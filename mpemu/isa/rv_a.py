@@ -6,6 +6,7 @@ width (funct3), so the AMOs are registered from tables.
 
 from __future__ import annotations
 
+from mpemu.isa.hart import Hart, Operand
 from mpemu.isa.registry import insn
 from mpemu.isa.value import Value
 
@@ -32,16 +33,16 @@ WIDTHS = (
 )
 
 
-def define_amo(operation, width, pattern, name, ext, doc):
-    def body(h, rd, rs1, rs2, aq, rl):
+def define_amo(operation: str, width: int, pattern: str, name: str, ext: str, doc: str) -> None:
+    def body(h: Hart, rd: Operand, rs1: Operand, rs2: Operand, aq: Operand, rl: Operand) -> None:
         h.x[rd] = h.amo(operation, h.x[rs1], h.x[rs2].lo(width), aq, rl).sext()
 
     body.__doc__ = doc
     insn(pattern, AMO, ext=ext, name=name)(body)
 
 
-def define_cas(width, pattern, name, ext, doc):
-    def body(h, rd, rs1, rs2, aq, rl):
+def define_cas(width: int, pattern: str, name: str, ext: str, doc: str) -> None:
+    def body(h: Hart, rd: Operand, rs1: Operand, rs2: Operand, aq: Operand, rl: Operand) -> None:
         h.x[rd] = h.cas(h.x[rs1], h.x[rd].lo(width), h.x[rs2].lo(width), aq, rl).sext()
 
     body.__doc__ = doc
@@ -67,17 +68,17 @@ for suffix, funct3, bits, noun, amo_ext, cas_ext in WIDTHS:
     )
 
 
-def is_pair(index):
+def is_pair(index: Operand) -> Value:
     """1 bit: ``index`` is not x0, whose pair is zero and ignores writes. A back end may write x0 as x32, its sink."""
     return Value(int(index != 0), 1) if isinstance(index, int) else (index & 31) != 0
 
 
-def read_pair(h, index):
+def read_pair(h: Hart, index: Operand) -> Value:
     return is_pair(index).mux(h.x[index | 1].zext(128) << 64 | h.x[index].zext(128), 0)
 
 
 @insn("00101 aq rl rs2[4:1] 0 rs1 100 rd[4:1] 0 0101111", AMO, ext="Zacas", name="amocas.q")
-def amocas_q(h, rd, rs1, rs2, aq, rl):
+def amocas_q(h: Hart, rd: Operand, rs1: Operand, rs2: Operand, aq: Operand, rl: Operand) -> None:
     """Atomic compare-and-swap, quadword, in pairs of registers; an odd register is reserved."""
     old = h.cas(h.x[rs1], read_pair(h, rd), read_pair(h, rs2), aq, rl)
     with h.when(is_pair(rd)):
@@ -86,25 +87,25 @@ def amocas_q(h, rd, rs1, rs2, aq, rl):
 
 
 @insn("00010 aq rl 00000 rs1 010 rd 0101111", "{rd}, ({rs1})", ext="Zalrsc")
-def lr_w(h, rd, rs1, aq, rl):
+def lr_w(h: Hart, rd: Operand, rs1: Operand, aq: Operand, rl: Operand) -> None:
     """Load reserved, word."""
     h.x[rd] = h.load_reserved(h.x[rs1], 32, aq, rl).sext()
 
 
 @insn("00010 aq rl 00000 rs1 011 rd 0101111", "{rd}, ({rs1})", ext="Zalrsc")
-def lr_d(h, rd, rs1, aq, rl):
+def lr_d(h: Hart, rd: Operand, rs1: Operand, aq: Operand, rl: Operand) -> None:
     """Load reserved, doubleword."""
     h.x[rd] = h.load_reserved(h.x[rs1], 64, aq, rl)
 
 
 @insn("00011 aq rl rs2 rs1 010 rd 0101111", AMO, ext="Zalrsc")
-def sc_w(h, rd, rs1, rs2, aq, rl):
+def sc_w(h: Hart, rd: Operand, rs1: Operand, rs2: Operand, aq: Operand, rl: Operand) -> None:
     """Store conditional, word; rd is 0 on success."""
     h.x[rd] = h.store_conditional(h.x[rs1], h.x[rs2].lo(32), aq, rl)
 
 
 @insn("00011 aq rl rs2 rs1 011 rd 0101111", AMO, ext="Zalrsc")
-def sc_d(h, rd, rs1, rs2, aq, rl):
+def sc_d(h: Hart, rd: Operand, rs1: Operand, rs2: Operand, aq: Operand, rl: Operand) -> None:
     """Store conditional, doubleword; rd is 0 on success."""
     h.x[rd] = h.store_conditional(h.x[rs1], h.x[rs2], aq, rl)
 
@@ -113,12 +114,12 @@ def sc_d(h, rd, rs1, rs2, aq, rl):
 
 
 @insn("0000000 01101 00000 000 00000 1110011", ext="Zawrs")
-def wrs_nto(h):
+def wrs_nto(h: Hart) -> None:
     """Wait until the reservation set may have been written or an interrupt is pending."""
     h.wait_on_reservation(short=False)
 
 
 @insn("0000000 11101 00000 000 00000 1110011", ext="Zawrs")
-def wrs_sto(h):
+def wrs_sto(h: Hart) -> None:
     """The same with a short timeout."""
     h.wait_on_reservation(short=True)

@@ -6,6 +6,7 @@ nothing once it is permitted. Zicbop's prefetches are ORI encodings with rd = x0
 
 from __future__ import annotations
 
+from mpemu.isa.hart import Hart, Operand
 from mpemu.isa.registry import insn
 
 CBIE = (5, 4)
@@ -13,7 +14,7 @@ CBCFE = (6, 6)
 CBZE = (7, 7)
 
 
-def require(h, field):
+def require(h: Hart, field: tuple[int, int]) -> None:
     """Illegal instruction unless the envcfg field allows it: menvcfg below M, senvcfg too in U."""
     denied = (h.s.priv != 3) & (h.s.menvcfg.bits(*field) == 0)
     if h.isa.has("S"):
@@ -23,28 +24,28 @@ def require(h, field):
 
 
 @insn("000000000000 rs1 010 00000 0001111", "({rs1})", ext="Zicbom")
-def cbo_inval(h, rs1):
+def cbo_inval(h: Hart, rs1: Operand) -> None:
     """Invalidate a cache block."""
     require(h, CBIE)
     h.check_cbo(h.x[rs1], write=False)
 
 
 @insn("000000000001 rs1 010 00000 0001111", "({rs1})", ext="Zicbom")
-def cbo_clean(h, rs1):
+def cbo_clean(h: Hart, rs1: Operand) -> None:
     """Write back a cache block."""
     require(h, CBCFE)
     h.check_cbo(h.x[rs1], write=False)
 
 
 @insn("000000000010 rs1 010 00000 0001111", "({rs1})", ext="Zicbom")
-def cbo_flush(h, rs1):
+def cbo_flush(h: Hart, rs1: Operand) -> None:
     """Write back and invalidate a cache block."""
     require(h, CBCFE)
     h.check_cbo(h.x[rs1], write=False)
 
 
 @insn("000000000100 rs1 010 00000 0001111", "({rs1})", ext="Zicboz")
-def cbo_zero(h, rs1):
+def cbo_zero(h: Hart, rs1: Operand) -> None:
     """Write zeros to a cache block."""
     require(h, CBZE)
     h.zero_block(h.x[rs1])

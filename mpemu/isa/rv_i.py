@@ -7,8 +7,9 @@ An operand field reaches a body as a Python int or as a 64-bit run-time value, s
 
 from __future__ import annotations
 
+from mpemu.isa.hart import Hart, Operand
 from mpemu.isa.registry import insn
-from mpemu.isa.value import value_of
+from mpemu.isa.value import Value, value_of
 
 R_TYPE = "{rd}, {rs1}, {rs2}"
 I_TYPE = "{rd}, {rs1}, {imm}"
@@ -20,14 +21,14 @@ BRANCH = "{rs1}, {rs2}, {imm:pc}"
 MISALIGNED_FETCH = 0
 
 
-def check_target(h, target):
+def check_target(h: Hart, target: Value) -> None:
     """Without compressed instructions a jump to an odd halfword traps, at the jump."""
     if not h.isa.has("C"):
         with h.when(target.bit(1)):
             h.trap(MISALIGNED_FETCH, target)
 
 
-def branch(h, condition, imm):
+def branch(h: Hart, condition: Value, imm: Operand) -> None:
     with h.when(condition):
         target = h.pc + imm
         check_target(h, target)
@@ -38,19 +39,19 @@ def branch(h, condition, imm):
 
 
 @insn("imm[31:12] rd 0110111", "{rd}, {imm:upper}", ext="I")
-def lui(h, rd, imm):
+def lui(h: Hart, rd: Operand, imm: Operand) -> None:
     """Load upper immediate."""
     h.x[rd] = value_of(imm)
 
 
 @insn("imm[31:12] rd 0010111", "{rd}, {imm:upper}", ext="I")
-def auipc(h, rd, imm):
+def auipc(h: Hart, rd: Operand, imm: Operand) -> None:
     """Add upper immediate to pc."""
     h.x[rd] = h.pc + imm
 
 
 @insn("imm[20|10:1|11|19:12] rd 1101111", "{rd}, {imm:pc}", ext="I", ends_block=True)
-def jal(h, rd, imm):
+def jal(h: Hart, rd: Operand, imm: Operand) -> None:
     """Jump and link."""
     target = h.pc + imm
     check_target(h, target)
@@ -59,7 +60,7 @@ def jal(h, rd, imm):
 
 
 @insn("imm[11:0] rs1 000 rd 1100111", LOAD, ext="I", ends_block=True)
-def jalr(h, rd, rs1, imm):
+def jalr(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Jump and link to a register plus offset; bit 0 of the target is cleared."""
     target = (h.x[rs1] + imm) & ~1
     check_target(h, target)
@@ -68,37 +69,37 @@ def jalr(h, rd, rs1, imm):
 
 
 @insn("imm[12|10:5] rs2 rs1 000 imm[4:1|11] 1100011", BRANCH, ext="I", ends_block=True)
-def beq(h, rs1, rs2, imm):
+def beq(h: Hart, rs1: Operand, rs2: Operand, imm: Operand) -> None:
     """Branch if equal."""
     branch(h, h.x[rs1] == h.x[rs2], imm)
 
 
 @insn("imm[12|10:5] rs2 rs1 001 imm[4:1|11] 1100011", BRANCH, ext="I", ends_block=True)
-def bne(h, rs1, rs2, imm):
+def bne(h: Hart, rs1: Operand, rs2: Operand, imm: Operand) -> None:
     """Branch if not equal."""
     branch(h, h.x[rs1] != h.x[rs2], imm)
 
 
 @insn("imm[12|10:5] rs2 rs1 100 imm[4:1|11] 1100011", BRANCH, ext="I", ends_block=True)
-def blt(h, rs1, rs2, imm):
+def blt(h: Hart, rs1: Operand, rs2: Operand, imm: Operand) -> None:
     """Branch if less than, signed."""
     branch(h, h.x[rs1].lt(h.x[rs2]), imm)
 
 
 @insn("imm[12|10:5] rs2 rs1 101 imm[4:1|11] 1100011", BRANCH, ext="I", ends_block=True)
-def bge(h, rs1, rs2, imm):
+def bge(h: Hart, rs1: Operand, rs2: Operand, imm: Operand) -> None:
     """Branch if greater than or equal, signed."""
     branch(h, h.x[rs1].ge(h.x[rs2]), imm)
 
 
 @insn("imm[12|10:5] rs2 rs1 110 imm[4:1|11] 1100011", BRANCH, ext="I", ends_block=True)
-def bltu(h, rs1, rs2, imm):
+def bltu(h: Hart, rs1: Operand, rs2: Operand, imm: Operand) -> None:
     """Branch if less than, unsigned."""
     branch(h, h.x[rs1].ltu(h.x[rs2]), imm)
 
 
 @insn("imm[12|10:5] rs2 rs1 111 imm[4:1|11] 1100011", BRANCH, ext="I", ends_block=True)
-def bgeu(h, rs1, rs2, imm):
+def bgeu(h: Hart, rs1: Operand, rs2: Operand, imm: Operand) -> None:
     """Branch if greater than or equal, unsigned."""
     branch(h, h.x[rs1].geu(h.x[rs2]), imm)
 
@@ -107,67 +108,67 @@ def bgeu(h, rs1, rs2, imm):
 
 
 @insn("imm[11:0] rs1 000 rd 0000011", LOAD, ext="I")
-def lb(h, rd, rs1, imm):
+def lb(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Load byte, sign-extended."""
     h.x[rd] = h.load(h.x[rs1] + imm, 8).sext()
 
 
 @insn("imm[11:0] rs1 001 rd 0000011", LOAD, ext="I")
-def lh(h, rd, rs1, imm):
+def lh(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Load halfword, sign-extended."""
     h.x[rd] = h.load(h.x[rs1] + imm, 16).sext()
 
 
 @insn("imm[11:0] rs1 010 rd 0000011", LOAD, ext="I")
-def lw(h, rd, rs1, imm):
+def lw(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Load word, sign-extended."""
     h.x[rd] = h.load(h.x[rs1] + imm, 32).sext()
 
 
 @insn("imm[11:0] rs1 011 rd 0000011", LOAD, ext="I")
-def ld(h, rd, rs1, imm):
+def ld(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Load doubleword."""
     h.x[rd] = h.load(h.x[rs1] + imm, 64)
 
 
 @insn("imm[11:0] rs1 100 rd 0000011", LOAD, ext="I")
-def lbu(h, rd, rs1, imm):
+def lbu(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Load byte, zero-extended."""
     h.x[rd] = h.load(h.x[rs1] + imm, 8).zext()
 
 
 @insn("imm[11:0] rs1 101 rd 0000011", LOAD, ext="I")
-def lhu(h, rd, rs1, imm):
+def lhu(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Load halfword, zero-extended."""
     h.x[rd] = h.load(h.x[rs1] + imm, 16).zext()
 
 
 @insn("imm[11:0] rs1 110 rd 0000011", LOAD, ext="I")
-def lwu(h, rd, rs1, imm):
+def lwu(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Load word, zero-extended."""
     h.x[rd] = h.load(h.x[rs1] + imm, 32).zext()
 
 
 @insn("imm[11:5] rs2 rs1 000 imm[4:0] 0100011", STORE, ext="I")
-def sb(h, rs1, rs2, imm):
+def sb(h: Hart, rs1: Operand, rs2: Operand, imm: Operand) -> None:
     """Store byte."""
     h.store(h.x[rs1] + imm, h.x[rs2].lo(8))
 
 
 @insn("imm[11:5] rs2 rs1 001 imm[4:0] 0100011", STORE, ext="I")
-def sh(h, rs1, rs2, imm):
+def sh(h: Hart, rs1: Operand, rs2: Operand, imm: Operand) -> None:
     """Store halfword."""
     h.store(h.x[rs1] + imm, h.x[rs2].lo(16))
 
 
 @insn("imm[11:5] rs2 rs1 010 imm[4:0] 0100011", STORE, ext="I")
-def sw(h, rs1, rs2, imm):
+def sw(h: Hart, rs1: Operand, rs2: Operand, imm: Operand) -> None:
     """Store word."""
     h.store(h.x[rs1] + imm, h.x[rs2].lo(32))
 
 
 @insn("imm[11:5] rs2 rs1 011 imm[4:0] 0100011", STORE, ext="I")
-def sd(h, rs1, rs2, imm):
+def sd(h: Hart, rs1: Operand, rs2: Operand, imm: Operand) -> None:
     """Store doubleword."""
     h.store(h.x[rs1] + imm, h.x[rs2])
 
@@ -176,55 +177,55 @@ def sd(h, rs1, rs2, imm):
 
 
 @insn("imm[11:0] rs1 000 rd 0010011", I_TYPE, ext="I")
-def addi(h, rd, rs1, imm):
+def addi(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Add immediate."""
     h.x[rd] = h.x[rs1] + imm
 
 
 @insn("imm[11:0] rs1 010 rd 0010011", I_TYPE, ext="I")
-def slti(h, rd, rs1, imm):
+def slti(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Set if less than immediate, signed."""
     h.x[rd] = h.x[rs1].lt(imm).zext()
 
 
 @insn("imm[11:0] rs1 011 rd 0010011", I_TYPE, ext="I")
-def sltiu(h, rd, rs1, imm):
+def sltiu(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Set if less than the sign-extended immediate, unsigned."""
     h.x[rd] = h.x[rs1].ltu(imm).zext()
 
 
 @insn("imm[11:0] rs1 100 rd 0010011", I_TYPE, ext="I")
-def xori(h, rd, rs1, imm):
+def xori(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Exclusive or with immediate."""
     h.x[rd] = h.x[rs1] ^ imm
 
 
 @insn("imm[11:0] rs1 110 rd 0010011", I_TYPE, ext="I")
-def ori(h, rd, rs1, imm):
+def ori(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Or with immediate. With rd = x0 the encodings of the prefetch hints (Zicbop)."""
     h.x[rd] = h.x[rs1] | imm
 
 
 @insn("imm[11:0] rs1 111 rd 0010011", I_TYPE, ext="I")
-def andi(h, rd, rs1, imm):
+def andi(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """And with immediate."""
     h.x[rd] = h.x[rs1] & imm
 
 
 @insn("000000 shamt[5:0] rs1 001 rd 0010011", SHIFT, ext="I")
-def slli(h, rd, rs1, shamt):
+def slli(h: Hart, rd: Operand, rs1: Operand, shamt: Operand) -> None:
     """Shift left by immediate."""
     h.x[rd] = h.x[rs1] << shamt
 
 
 @insn("000000 shamt[5:0] rs1 101 rd 0010011", SHIFT, ext="I")
-def srli(h, rd, rs1, shamt):
+def srli(h: Hart, rd: Operand, rs1: Operand, shamt: Operand) -> None:
     """Logical shift right by immediate."""
     h.x[rd] = h.x[rs1] >> shamt
 
 
 @insn("010000 shamt[5:0] rs1 101 rd 0010011", SHIFT, ext="I")
-def srai(h, rd, rs1, shamt):
+def srai(h: Hart, rd: Operand, rs1: Operand, shamt: Operand) -> None:
     """Arithmetic shift right by immediate."""
     h.x[rd] = h.x[rs1].sra(shamt)
 
@@ -233,61 +234,61 @@ def srai(h, rd, rs1, shamt):
 
 
 @insn("0000000 rs2 rs1 000 rd 0110011", R_TYPE, ext="I")
-def add(h, rd, rs1, rs2):
+def add(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Add."""
     h.x[rd] = h.x[rs1] + h.x[rs2]
 
 
 @insn("0100000 rs2 rs1 000 rd 0110011", R_TYPE, ext="I")
-def sub(h, rd, rs1, rs2):
+def sub(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Subtract."""
     h.x[rd] = h.x[rs1] - h.x[rs2]
 
 
 @insn("0000000 rs2 rs1 001 rd 0110011", R_TYPE, ext="I")
-def sll(h, rd, rs1, rs2):
+def sll(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Shift left by the low 6 bits of rs2."""
     h.x[rd] = h.x[rs1] << (h.x[rs2] & 63)
 
 
 @insn("0000000 rs2 rs1 010 rd 0110011", R_TYPE, ext="I")
-def slt(h, rd, rs1, rs2):
+def slt(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Set if less than, signed."""
     h.x[rd] = h.x[rs1].lt(h.x[rs2]).zext()
 
 
 @insn("0000000 rs2 rs1 011 rd 0110011", R_TYPE, ext="I")
-def sltu(h, rd, rs1, rs2):
+def sltu(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Set if less than, unsigned."""
     h.x[rd] = h.x[rs1].ltu(h.x[rs2]).zext()
 
 
 @insn("0000000 rs2 rs1 100 rd 0110011", R_TYPE, ext="I")
-def xor(h, rd, rs1, rs2):
+def xor(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Exclusive or."""
     h.x[rd] = h.x[rs1] ^ h.x[rs2]
 
 
 @insn("0000000 rs2 rs1 101 rd 0110011", R_TYPE, ext="I")
-def srl(h, rd, rs1, rs2):
+def srl(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Logical shift right by the low 6 bits of rs2."""
     h.x[rd] = h.x[rs1] >> (h.x[rs2] & 63)
 
 
 @insn("0100000 rs2 rs1 101 rd 0110011", R_TYPE, ext="I")
-def sra(h, rd, rs1, rs2):
+def sra(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Arithmetic shift right by the low 6 bits of rs2."""
     h.x[rd] = h.x[rs1].sra(h.x[rs2] & 63)
 
 
 @insn("0000000 rs2 rs1 110 rd 0110011", R_TYPE, ext="I")
-def or_(h, rd, rs1, rs2):
+def or_(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Or."""
     h.x[rd] = h.x[rs1] | h.x[rs2]
 
 
 @insn("0000000 rs2 rs1 111 rd 0110011", R_TYPE, ext="I")
-def and_(h, rd, rs1, rs2):
+def and_(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """And."""
     h.x[rd] = h.x[rs1] & h.x[rs2]
 
@@ -296,55 +297,55 @@ def and_(h, rd, rs1, rs2):
 
 
 @insn("imm[11:0] rs1 000 rd 0011011", I_TYPE, ext="I")
-def addiw(h, rd, rs1, imm):
+def addiw(h: Hart, rd: Operand, rs1: Operand, imm: Operand) -> None:
     """Add immediate, 32 bits."""
     h.x[rd] = (h.x[rs1] + imm).lo(32).sext()
 
 
 @insn("0000000 shamt[4:0] rs1 001 rd 0011011", SHIFT, ext="I")
-def slliw(h, rd, rs1, shamt):
+def slliw(h: Hart, rd: Operand, rs1: Operand, shamt: Operand) -> None:
     """Shift left by immediate, 32 bits."""
     h.x[rd] = (h.x[rs1] << shamt).lo(32).sext()
 
 
 @insn("0000000 shamt[4:0] rs1 101 rd 0011011", SHIFT, ext="I")
-def srliw(h, rd, rs1, shamt):
+def srliw(h: Hart, rd: Operand, rs1: Operand, shamt: Operand) -> None:
     """Logical shift right by immediate, 32 bits."""
     h.x[rd] = (h.x[rs1].lo(32).zext() >> shamt).lo(32).sext()
 
 
 @insn("0100000 shamt[4:0] rs1 101 rd 0011011", SHIFT, ext="I")
-def sraiw(h, rd, rs1, shamt):
+def sraiw(h: Hart, rd: Operand, rs1: Operand, shamt: Operand) -> None:
     """Arithmetic shift right by immediate, 32 bits."""
     h.x[rd] = h.x[rs1].lo(32).sext().sra(shamt)
 
 
 @insn("0000000 rs2 rs1 000 rd 0111011", R_TYPE, ext="I")
-def addw(h, rd, rs1, rs2):
+def addw(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Add, 32 bits."""
     h.x[rd] = (h.x[rs1].lo(32) + h.x[rs2].lo(32)).sext()
 
 
 @insn("0100000 rs2 rs1 000 rd 0111011", R_TYPE, ext="I")
-def subw(h, rd, rs1, rs2):
+def subw(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Subtract, 32 bits."""
     h.x[rd] = (h.x[rs1].lo(32) - h.x[rs2].lo(32)).sext()
 
 
 @insn("0000000 rs2 rs1 001 rd 0111011", R_TYPE, ext="I")
-def sllw(h, rd, rs1, rs2):
+def sllw(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Shift left by the low 5 bits of rs2, 32 bits."""
     h.x[rd] = (h.x[rs1].lo(32) << (h.x[rs2].lo(32) & 31)).sext()
 
 
 @insn("0000000 rs2 rs1 101 rd 0111011", R_TYPE, ext="I")
-def srlw(h, rd, rs1, rs2):
+def srlw(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Logical shift right by the low 5 bits of rs2, 32 bits."""
     h.x[rd] = (h.x[rs1].lo(32) >> (h.x[rs2].lo(32) & 31)).sext()
 
 
 @insn("0100000 rs2 rs1 101 rd 0111011", R_TYPE, ext="I")
-def sraw(h, rd, rs1, rs2):
+def sraw(h: Hart, rd: Operand, rs1: Operand, rs2: Operand) -> None:
     """Arithmetic shift right by the low 5 bits of rs2, 32 bits."""
     h.x[rd] = h.x[rs1].lo(32).sra(h.x[rs2].lo(32) & 31).sext()
 
@@ -353,24 +354,24 @@ def sraw(h, rd, rs1, rs2):
 
 
 @insn("fm[3:0] pred[3:0] succ[3:0] rs1 000 rd 0001111", "{pred:iorw}, {succ:iorw}", ext="I")
-def fence(h, pred, succ, fm):
+def fence(h: Hart, pred: Operand, succ: Operand, fm: Operand) -> None:
     """Order memory accesses: predecessors before successors."""
     h.fence(pred, succ, fm)
 
 
 @insn("1000 0011 0011 00000 000 00000 0001111", ext="I")
-def fence_tso(h):
+def fence_tso(h: Hart) -> None:
     """Order all but stores before loads."""
     h.fence(0b0011, 0b0011, 0b1000)
 
 
 @insn("0000 0001 0000 00000 000 00000 0001111", ext="Zihintpause")
-def pause(h):
+def pause(h: Hart) -> None:
     """Hint in a spin loop: give other harts room."""
     h.pause()
 
 
 @insn("imm[11:0] rs1 001 rd 0001111", ext="Zifencei", ends_block=True)
-def fence_i(h):
+def fence_i(h: Hart) -> None:
     """Make this hart's own stores visible to its instruction fetches."""
     h.fence_i()

@@ -1,9 +1,9 @@
 """Guest values: fixed-width bit vectors on which instruction bodies compute.
 
-A :class:`Value` whose ``raw`` is a Python int is a known constant, and every operation on constants is computed here, in
-Python. That one evaluator serves twice: it is the arithmetic of the reference model (where everything is constant) and the
-constant folding of the code generators. When an operand is not constant, the operation is handed to ``ops``, which emits
-code and returns an opaque ``raw``.
+A :class:`Value` whose ``raw`` is a Python int is a known constant, and every operation on constants is computed here,
+in Python. That one evaluator serves twice: it is the arithmetic of the reference model (where everything is constant)
+and the constant folding of the code generators. When an operand is not constant, the operation is handed to ``ops``,
+which emits code and returns an opaque ``raw``.
 
 Widths are explicit and never adjusted: mixing two widths is a TypeError that names both.
 """
@@ -276,7 +276,7 @@ class Value:
         return self.bits(n, n)
 
     def mux(self, a: Value | int, b: Value | int) -> Value:
-        """``a`` where this 1-bit value is 1, else ``b``. Both are evaluated: no effects inside. One of them is a Value."""
+        """``a`` where this 1-bit value is 1, else ``b``. Both are evaluated, one of them is a Value."""
         if self.width != 1:
             raise TypeError(f"mux: the condition has {self.width} bits, not 1")
         if isinstance(a, int):
