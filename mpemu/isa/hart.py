@@ -101,9 +101,10 @@ class Hart(Protocol):
         """Return from a routine (not from a body). Ends the routine, also from inside a ``when``."""
         ...
 
-    def context_changed(self) -> None:
+    def context_changed(self, target: Value | None = None) -> None:
         """Privilege, mstatus, satp, interrupt enables or pending bits may have changed: look again at what depends on
-        them, and take an interrupt that is now due before the next instruction. Last effect of a body."""
+        them, and take an interrupt that is now due before the next instruction: the one at ``target`` (xRET), or the one
+        behind this. Last effect of a body; may stand at the end of a ``when``."""
         ...
 
     # -- memory: addresses are virtual, sizes come from the widths; may trap
@@ -184,12 +185,15 @@ class Hart(Protocol):
         ...
 
     def fp_flags(self) -> Value:
-        """fflags accrued so far (5 bits)."""
+        """fflags accrued so far (a 5-bit value)."""
         ...
 
-    def set_fp_flags(self, flags: Value) -> None: ...
+    def set_fp_flags(self, flags: Value) -> None:
+        """fflags were written (a 5-bit value)."""
+        ...
+
     def set_fp_rounding(self, frm: Value) -> None:
-        """frm was written (3 bits)."""
+        """frm was written (a 3-bit value); the body has stored it in ``s.frm`` too."""
         ...
 
     def fp_dirty(self) -> None:
