@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from mpemu.devices.regions import MemoryRegion
-from mpemu.devicetree import Node, Ref
+from mpemu.devicetree import Node, Property, Ref, cells64
 
 PLIC_LABEL = "plic"
 LAST_SOURCE = 95
@@ -57,6 +57,9 @@ class DeviceLoop(Protocol):
     def remove_reader(self, fd: int) -> None: ...
     def add_writer(self, fd: int, callback: Callable[[], None]) -> None: ...
     def remove_writer(self, fd: int) -> None: ...
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call it once, soon, from the loop."""
+        ...
 
     def submit(self, work: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
         """Run ``work`` in a worker; then ``done`` with its result, or with what it raised, in the loop."""
@@ -75,11 +78,31 @@ class DeviceMemory(Protocol):
 
 
 class Near(Protocol):
-    """Native helpers over the shared near state (docs: the contract of near devices)."""
+    """Native helpers over the state in layout.MACHINE that harts and coordinator both change."""
 
-    def set_irq(self, source: int, level: int) -> None: ...
-    def virtio_interrupt(self, slot: int, bits: int) -> None: ...
-    def dma_written(self, address: int, length: int) -> None: ...
+    def set_irq(self, source: int, level: int) -> None:
+        """An input line of the PLIC."""
+        ...
+
+    def virtio_interrupt(self, slot: int, bits: int) -> None:
+        """Set bits of a slot's InterruptStatus, and raise its line."""
+        ...
+
+    def virtio_ack(self, slot: int, bits: int) -> None:
+        """Clear bits of a slot's InterruptStatus; the line falls when none is left."""
+        ...
+
+    def virtio_status(self, slot: int) -> int:
+        """A slot's InterruptStatus."""
+        ...
+
+    def virtio_notified(self, slot: int) -> int:
+        """Take (read and clear, in one step) the queues of a slot that were notified: bit q for queue q."""
+        ...
+
+    def dma_written(self, address: int, length: int) -> None:
+        """Guest RAM was written by a device: LR reservations there are lost."""
+        ...
 
 
 @dataclass
@@ -204,6 +227,9 @@ class MmioDevice(Device):
             source = self.source
             self.irq.connect(lambda level: set_irq(source, level))
 
-    def interrupt_properties(self) -> dict[str, Any]:
-        """``interrupts`` and ``interrupt-parent`` of the device's node."""
-        return {"interrupts": self.source, "interrupt-parent": Ref(PLIC_LABEL)} if self.source else {}
+    def node(self, name: str, compatible: str | list[str], label: str = "") -> Node:
+        """The device's node with ``reg`` and, if there is one, its interrupt; the caller may add properties."""
+        properties: dict[str, Property] = {"compatible": compatible, "reg": cells64(self.address, self.size)}
+        if self.source:
+            properties |= {"interrupts": self.source, "interrupt-parent": Ref(PLIC_LABEL)}
+        return Node(f"{name}@{self.address:x}", properties, label=label)
