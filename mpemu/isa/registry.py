@@ -209,6 +209,36 @@ def decode(word: int, exts: frozenset[str] | None = None) -> tuple[Insn, dict[st
     return None
 
 
+X_NAMES = (
+    *("zero", "ra", "sp", "gp", "tp", "t0", "t1", "t2"),
+    *(f"s{n}" for n in range(2)),
+    *(f"a{n}" for n in range(8)),
+    *(f"s{n}" for n in range(2, 12)),
+    *(f"t{n}" for n in range(3, 7)),
+)
+"""ABI names of the integer registers by number."""
+
+F_NAMES = (
+    *(f"ft{n}" for n in range(8)),
+    *(f"fs{n}" for n in range(2)),
+    *(f"fa{n}" for n in range(8)),
+    *(f"fs{n}" for n in range(2, 12)),
+    *(f"ft{n}" for n in range(8, 12)),
+)
+"""ABI names of the floating-point registers by number."""
+
+
+def x_number(name: str) -> int:
+    """The number of an integer register by ABI name (``a0``) or number (``x10``)."""
+    if name in X_NAMES:
+        return X_NAMES.index(name)
+    if name == "fp":
+        return 8
+    if name.startswith("x") and name[1:].isdigit() and int(name[1:]) < 32:
+        return int(name[1:])
+    raise ValueError(f"{name!r} is not an integer register")
+
+
 def registers_read(i: Insn) -> Iterable[str]:
     """The integer register fields that the body may read."""
     return (f for f in i.pattern.fields if f in X_FIELDS and f != "rd")
