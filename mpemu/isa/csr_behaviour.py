@@ -316,10 +316,10 @@ def write_fcsr(h: Hart, value: Value, mask: Value) -> None:
     """frm in bits 7..5, fflags below. Makes FS dirty."""
     new = merge(read_fcsr(h), value, mask & 0xFF)
     with h.when((mask & 0x1F) != 0):
-        h.set_fp_flags(new.lo(5))
+        h.set_fp_flags(new & 0x1F)
     with h.when((mask & 0xE0) != 0):
         h.s.frm = new >> 5
-        h.set_fp_rounding(new.bits(7, 5))
+        h.set_fp_rounding(new >> 5)
     h.fp_dirty()
 
 

@@ -185,15 +185,15 @@ class Hart(Protocol):
         ...
 
     def fp_flags(self) -> Value:
-        """fflags accrued so far (a 5-bit value)."""
+        """fflags accrued so far: the low 5 bits; zero-extend it to compute with."""
         ...
 
     def set_fp_flags(self, flags: Value) -> None:
-        """fflags were written (a 5-bit value)."""
+        """fflags were written: the low 5 bits of a 64-bit value."""
         ...
 
     def set_fp_rounding(self, frm: Value) -> None:
-        """frm was written (a 3-bit value); the body has stored it in ``s.frm`` too."""
+        """frm was written: the low 3 bits of a 64-bit value, which the body has stored in ``s.frm`` too."""
         ...
 
     def fp_dirty(self) -> None:
