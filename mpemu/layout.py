@@ -96,12 +96,23 @@ REGIME = Struct(
     (
         Item("dtlb", "u8", "hart", "DTLB_ENTRIES DtlbEntry", DTLB_ENTRIES * DTLB_ENTRY.size, align=64),
         Item("itlb", "u8", "hart", "ITLB_ENTRIES ItlbEntry", ITLB_ENTRIES * ITLB_ENTRY.size, align=64),
-        Item("used", "u64", "hart", "nonzero: something was filled in since the last flush"),
+        Item("used", "u64", "hart", "bit 0: something was filled in since the last flush, bit 1: of a superpage"),
+    ),
+    64,
+)
+
+CODE_PAGE = Struct(
+    "CodePage",
+    (
+        Item("source", "u64", "hart", "host address of the page that this was decoded from"),
+        Item("generation", "u64", "hart", "code_generation at which the copy was last known to be current"),
+        Item("copy", "u8", "hart", "the bytes that the records stand for", PAGE, align=64),
     ),
     64,
 )
 
 # Interrupt lines into a hart: a byte each, so that each has one writer; native code reads all eight as one u64.
+# `kick` is the exception: bit 0 (messages to read), 1 (a page is being marked for LR/SC), 2 (mtimecmp) are set by atomic or.
 LINES = ("msip", "mtip", "meip", "ssip", "stip", "seip", "kick", "stop")
 
 HART = Struct(
@@ -119,9 +130,10 @@ HART = Struct(
         Item("rp", "u64", "hart", "address of the current record"),
         Item("delta", "u64", "hart", "of the current code page, see ItlbEntry"),
         Item("deadline", "u64", "hart", "mtime at which the next timer line rises"),
-        Item("reservation", "u64", "hart", "physical address of the granule reserved by LR, or all ones"),
+        Item("reservation", "u64", "hart", "physical address reserved by LR, or all ones"),
         Item("reservation_version", "u64", "hart", "its version word at the LR"),
         Item("lrsc_epoch", "u64", "hart", "the last page-mark epoch that this hart has seen"),
+        Item("locked_version", "u64", "hart", "address of the version word that a slow RMW holds, or 0"),
         Item("spins", "u64", "hart", "spin iterations since the last yield"),
         Item("fcsr_host", "u64", "hart", "host rounding mode and flags (MXCSR) as the guest's FP state wants it"),
         # -- why run() returned
@@ -132,10 +144,11 @@ HART = Struct(
         Item("mmio_value", "u64", "hart", "store data; then the reply's value"),
         Item("mmio_latch", "u64", "hart", "1: the reply is in mmio_value, the instruction may consume it; 2: bus error"),
         # -- private memory of the vCPU process that runs the hart
-        Item("records", "u64", "hart", "decode cache: address of the pool of record pages"),
+        Item("records", "u64", "build", "decode cache: address of the pool of record pages"),
+        Item("code_pages", "u64", "build", "address of their CODE_PAGE structs"),
         Item("record_pages", "u64", "build", "pages in the pool"),
         Item("record_next", "u64", "hart", "next unused page of the pool"),
-        Item("page_index", "u64", "hart", "address of the table RAM page -> pool page + 1 (u32)"),
+        Item("page_index", "u64", "build", "address of the table RAM or ROM page -> pool page + 1 (u32)"),
         Item("code_generation", "u64", "hart", "bumped where stale code must be noticed (FENCE.I, SFENCE.VMA)"),
         Item("host", "u64", "build", "address of the table of host functions (libc)"),
         Item("machine", "u64", "build", "address of MACHINE"),
@@ -173,13 +186,18 @@ MACHINE = Struct(
         Item("ram", "u64", "build", "host address of guest RAM"),
         Item("ram_base", "u64", "build", "guest physical address of RAM"),
         Item("ram_size", "u64", "build", "bytes"),
+        # -- memory that harts can execute from besides RAM
+        Item("rom_base", "u64", "build", "guest physical address, page-aligned", 4),
+        Item("rom_size", "u64", "build", "bytes, whole pages; 0: unused", 4),
+        Item("rom_host", "u64", "build", "host address", 4),
+        Item("mrom", "u8", "build", "the boot ROM (reset vector)", PAGE, align=PAGE),
         # -- mtime. parallel: (host ns - clock_epoch) * clock_numerator / clock_denominator, or clock_frozen while stopped
         Item("clock_mode", "u64", "coordinator", "0 running, 1 frozen at clock_value, 2 virtual (clock_value is stepped)"),
         Item("clock_epoch", "u64", "coordinator", "CLOCK_MONOTONIC ns at mtime 0"),
         Item("clock_value", "u64", "coordinator", "mtime while frozen or virtual"),
         # -- exact LR/SC: marks and versions, see docs/design
         Item("lrsc_epoch", "u64", "any", "atomic counter: bumped when a page is being marked", align=64),
-        Item("page_marks", "u64", "build", "address of one byte per RAM page: 0, 1 marking, 2 ready"),
+        Item("page_marks", "u64", "build", "address of one u32 per RAM page: 0, 1 ready, else the epoch that marks it"),
         Item("versions", "u64", "any", "version word per hashed 64-byte granule", VERSION_WORDS, align=64),
         # -- PLIC: under plic_lock
         Item("plic_lock", "u64", "any", "0, or hart + 1 of the holder (MAX_HARTS + 1: the coordinator)", align=64),

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from mpemu.addresses import RAM as RAM_BASE
 from mpemu.errors import ConfigError
 from mpemu.layout import HART, MACHINE, MAX_HARTS, PAGE, VERSION_WORDS, hart_offset, state_segment_size
 from mpemu.shm import Segment, check_room
 
-RAM_BASE = 0x8000_0000
+MARK_SIZE = 4
+"""Bytes of a page's LR/SC mark (MACHINE.page_marks)."""
 CLOCK_RUNNING, CLOCK_FROZEN, CLOCK_VIRTUAL = 0, 1, 2
 
 
@@ -33,9 +35,9 @@ class MachineMemory:
         self.harts, self.ram_base, self.ram_size = harts, ram_base, ram_size
         pages = ram_size // PAGE
         marks = state_segment_size(harts)
-        check_room(ram_size + marks + pages, f"a guest with {ram_size >> 20} MiB of RAM")
+        check_room(ram_size + marks + MARK_SIZE * pages, f"a guest with {ram_size >> 20} MiB of RAM")
         self._ram = Segment("guest RAM", ram_size)
-        self._state = Segment("machine state", marks + pages)
+        self._state = Segment("machine state", marks + MARK_SIZE * pages)
         self.ram_address, self.state_address = self._ram.address, self._state.address
         self.ram = memoryview(self._ram.map)[:ram_size]
         self.machine: Any = MACHINE.view(self._state.map)
@@ -89,7 +91,7 @@ class MachineMemory:
     def reset_reservations(self) -> None:
         """Page marks and version words as at power-on. Only while all harts are parked."""
         pages, marks = self.ram_size // PAGE, state_segment_size(self.harts)
-        self._state.map[marks : marks + pages] = bytes(pages)
+        self._state.map[marks : marks + MARK_SIZE * pages] = bytes(MARK_SIZE * pages)
         self.machine.versions[:] = [0] * VERSION_WORDS
 
     def close(self) -> None:
