@@ -16,9 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mpemu.devices.regions import MemoryRegion
 from mpemu.devicetree import Node, Property, Ref, cells64
+from mpemu.layout import PLIC_SOURCES
 
 PLIC_LABEL = "plic"
-LAST_SOURCE = 95
+
+
+def hart_label(hart: int) -> str:
+    """The device-tree label of a hart's interrupt controller."""
+    return f"hart{hart}_interrupts"
+
+
+LAST_SOURCE = PLIC_SOURCES - 1
 
 State = dict[str, Any]
 """A snapshot of a device: ints, strings, bytes, lists and dicts of them; nothing else."""
@@ -50,6 +58,12 @@ class Timer(Protocol):
     def cancel(self) -> None: ...
 
 
+class BottomHalf(Protocol):
+    """Work for later, when the loop comes around; scheduled twice before that, it runs once."""
+
+    def schedule(self) -> None: ...
+
+
 class DeviceLoop(Protocol):
     """What devices use of the coordinator's main loop (mpemu/loop.py)."""
 
@@ -57,9 +71,7 @@ class DeviceLoop(Protocol):
     def remove_reader(self, fd: int) -> None: ...
     def add_writer(self, fd: int, callback: Callable[[], None]) -> None: ...
     def remove_writer(self, fd: int) -> None: ...
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        """Call it once, soon, from the loop."""
-        ...
+    def bottom_half(self, callback: Callable[[], None]) -> BottomHalf: ...
 
     def submit(self, work: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
         """Run ``work`` in a worker; then ``done`` with its result, or with what it raised, in the loop."""
@@ -67,14 +79,16 @@ class DeviceLoop(Protocol):
 
 
 class DeviceMemory(Protocol):
-    """Guest RAM as devices see it."""
+    """Guest RAM as devices see it, and the shared state of near devices (mpemu/memory.py)."""
 
-    @property
-    def ram(self) -> memoryview: ...
-    @property
-    def ram_base(self) -> int: ...
-    @property
-    def ram_size(self) -> int: ...
+    harts: int
+    machine: Any
+
+    def hart(self, index: int) -> Any: ...
+
+    ram: memoryview
+    ram_base: int
+    ram_size: int
 
 
 class Near(Protocol):

@@ -15,12 +15,13 @@ import threading
 
 from pydantic import Field
 
+from mpemu.addresses import FLASH, FLASH_BANK
 from mpemu.devices.device import DeviceContext, MmioDevice, MmioProperties, State
 from mpemu.devices.images import open_image
 from mpemu.devicetree import Node
 from mpemu.errors import GuestImageError
 
-BANK_SIZE = 32 << 20
+BANK_SIZE = FLASH_BANK
 BLOCK = 256 << 10
 BUFFER = 4096
 """Bytes that one buffered write may program (2 KiB for each chip); it must stay in one such aligned piece."""
@@ -50,7 +51,7 @@ _QUERY = _query_table()
 class PflashProperties(MmioProperties):
     """``pflash``: one bank of NOR flash."""
 
-    address: int = 0x2000_0000
+    address: int = FLASH
     file: str | None = Field(None, description=f"contents, exactly {BANK_SIZE} bytes; without it the bank is volatile")
     readonly: bool = Field(False, description="the guest can't program or erase it")
 
@@ -67,6 +68,7 @@ class Pflash(MmioDevice):
         self._data: mmap.mmap | None = None
         self._fd = -1
         self._file_lock = threading.Lock()
+        self._write_back_later = context.loop.bottom_half(self._write_back)
         self._dirty: set[int] = set()
         self._in_flight: set[int] = set()
         self._clear()
@@ -196,7 +198,7 @@ class Pflash(MmioDevice):
     def _changed(self, offset: int) -> None:
         if self._fd >= 0:
             if not self._dirty and not self._in_flight:
-                self.context.loop.call_soon(self._write_back)
+                self._write_back_later.schedule()
             self._dirty.add(offset // BLOCK)
 
     def _write_back(self) -> None:

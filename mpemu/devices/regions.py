@@ -1,6 +1,6 @@
 """Memory regions: the physical address space as a tree, flattened into the ranges that an access sees.
 
-A region is RAM, ROM, I/O (a device's registers) or a container of other regions at offsets. Where children overlap the
+A region is RAM, ROM, I/O (a device's registers, near or not) or a container of other regions at offsets. Where children overlap the
 higher priority wins; equal priorities must not overlap. The board builds the tree, :class:`mpemu.devices.bus.Bus`
 answers accesses from its flat view, and ``mpemu mtree`` prints both.
 """
@@ -21,12 +21,15 @@ ALL_SIZES = frozenset({1, 2, 4, 8})
 
 
 class Kind(Enum):
-    """What stands behind a region. RAM and ROM have a buffer, I/O has callbacks, a container has neither."""
+    """What stands behind a region. RAM and ROM have a buffer, I/O has callbacks, the others have neither.
+
+    NEAR are registers that the vCPUs handle themselves, in native code: an access never gets to the bus."""
 
     CONTAINER = "container"
     RAM = "ram"
     ROM = "rom"
     IO = "i/o"
+    NEAR = "near i/o"
 
 
 @dataclass(eq=False)
@@ -67,6 +70,11 @@ class MemoryRegion:
     def io(cls, name: str, size: int, read: Reader, write: Writer, sizes: frozenset[int] = ALL_SIZES) -> MemoryRegion:
         """Registers of a device."""
         return cls(name, size, Kind.IO, sizes, read=read, write=write)
+
+    @classmethod
+    def near(cls, name: str, size: int, sizes: frozenset[int]) -> MemoryRegion:
+        """Registers that never reach the bus (codegen/near.py)."""
+        return cls(name, size, Kind.NEAR, sizes)
 
     def add(self, offset: int, region: MemoryRegion, priority: int = 0) -> None:
         """Place ``region`` in this container. ValueError if it does not fit, or meets one of the same priority."""
@@ -176,7 +184,7 @@ def _tree_dict(region: MemoryRegion, base: int, priority: int) -> dict[str, Any]
         "last": base + region.size - 1,
         "priority": priority,
     }
-    if region.kind is Kind.IO:
+    if region.kind in {Kind.IO, Kind.NEAR}:
         result["access_sizes"] = sorted(region.sizes)
     if region.children:
         result["children"] = [_tree_dict(child, base + offset, p) for offset, p, child in region.children]

@@ -6,6 +6,7 @@ before; when the clock reaches it, the interrupt is pending until CLEAR_INTERRUP
 
 from __future__ import annotations
 
+from mpemu.addresses import RTC, RTC_IRQ
 from mpemu.devices.device import DeviceContext, MmioDevice, MmioProperties, State
 from mpemu.devicetree import Node
 
@@ -25,8 +26,8 @@ _ALL = (1 << 64) - 1
 class GoldfishRtcProperties(MmioProperties):
     """``goldfish-rtc``: the wall clock."""
 
-    address: int = 0x10_1000
-    irq: int = 11
+    address: int = RTC
+    irq: int = RTC_IRQ
 
 
 class GoldfishRtc(MmioDevice):

@@ -6,6 +6,7 @@ the syscon that the device tree's poweroff and reboot nodes point to.
 
 from __future__ import annotations
 
+from mpemu.addresses import TEST_FINISHER
 from mpemu.devices.device import DeviceContext, MmioDevice, MmioProperties
 from mpemu.devicetree import Node
 
@@ -20,7 +21,7 @@ class TestFinisherProperties(MmioProperties):
 
     __test__ = False
 
-    address: int = 0x10_0000
+    address: int = TEST_FINISHER
 
 
 class TestFinisher(MmioDevice):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from mpemu.addresses import UART, UART_IRQ
 from mpemu.devices.chardev import Chardev
 from mpemu.devices.device import DeviceContext, MmioDevice, MmioProperties, State
 from mpemu.devicetree import Node
@@ -41,8 +42,8 @@ _CONNECTED = MSR_DCD | MSR_DSR | MSR_CTS
 class UartProperties(MmioProperties):
     """``ns16550a``: the serial console."""
 
-    address: int = 0x1000_0000
-    irq: int = 10
+    address: int = UART
+    irq: int = UART_IRQ
     clock_frequency: int = 3_686_400
 
 

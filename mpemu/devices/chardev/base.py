@@ -71,7 +71,9 @@ class FdChardev(Chardev):
         self._in = self._out = -1
         self._in_is_file = False
         self._queue = bytearray()
-        self._flush_scheduled = self._waiting_to_write = self._reading = self._was_congested = False
+        self._flush_later = loop.bottom_half(self._flush)
+        self._read_later = loop.bottom_half(self._readable)
+        self._waiting_to_write = self._reading = self._was_congested = False
 
     @property
     def congested(self) -> bool:
@@ -100,12 +102,10 @@ class FdChardev(Chardev):
         self._schedule_flush()
 
     def _schedule_flush(self) -> None:
-        if not self._flush_scheduled and not self._waiting_to_write:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+        if not self._waiting_to_write:
+            self._flush_later.schedule()
 
     def _flush(self) -> None:
-        self._flush_scheduled = False
         was_congested = self.congested or self._was_congested
         if self._out < 0:
             self.no_output()
@@ -146,7 +146,7 @@ class FdChardev(Chardev):
             return
         self._reading = True
         if self._in_is_file:  # always ready, and epoll does not take it
-            self._loop.call_soon(self._readable)
+            self._read_later.schedule()
         else:
             self._loop.add_reader(self._in, self._readable)
 

@@ -8,17 +8,16 @@ they behave the same.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from mpemu.addresses import VIRTIO, VIRTIO_IRQ, VIRTIO_SIZE, VIRTIO_SLOTS
 from mpemu.devices.device import Device, DeviceContext, DeviceProperties, IrqLine, MmioDevice, MmioProperties, State
 from mpemu.devices.virtio.queue import Chain, QueueError, Virtqueue
 from mpemu.devicetree import Node
 
-SLOTS = 8
-SLOT_BASE, SLOT_SIZE = 0x1000_1000, 0x1000
-FIRST_SOURCE = 1
 QUEUE_SIZE = 256
 
 MAGIC, VERSION, DEVICE_ID, VENDOR_ID = 0x000, 0x004, 0x008, 0x00C
@@ -41,8 +40,8 @@ _LOW = 0xFFFF_FFFF
 class VirtioProperties(DeviceProperties):
     """What every virtio device has."""
 
-    slot: Annotated[int, Field(ge=0, lt=SLOTS)] | None = Field(
-        None, description=f"virtio-mmio slot, 0..{SLOTS - 1}; by default the first free one"
+    slot: Annotated[int, Field(ge=0, lt=VIRTIO_SLOTS)] | None = Field(
+        None, description=f"virtio-mmio slot, 0..{VIRTIO_SLOTS - 1}; by default the first free one"
     )
 
 
@@ -52,19 +51,19 @@ class VirtioDevice(MmioDevice):
     device_id: ClassVar[int] = 0
     queues: ClassVar[int] = 0
     features: int = 0
-    size = SLOT_SIZE
+    size = VIRTIO_SIZE
     sizes = frozenset({1, 2, 4, 8})
 
     def __init__(self, context: DeviceContext, properties: VirtioProperties) -> None:
         self.slot = properties.slot or 0
         placed = MmioProperties(
             id=properties.id or f"{self.type_name}.{self.slot}",
-            address=SLOT_BASE + SLOT_SIZE * self.slot,
-            irq=FIRST_SOURCE + self.slot,
+            address=VIRTIO + VIRTIO_SIZE * self.slot,
+            irq=VIRTIO_IRQ + self.slot,
         )
         super().__init__(context, placed)
         self.queue = [Virtqueue(context.memory, QUEUE_SIZE) for _ in range(self.queues)]
-        self._scheduled: set[int] = set()
+        self._later = [context.loop.bottom_half(partial(self.notify, index)) for index in range(self.queues)]
         self._warned = False
         self._clear()
 
@@ -144,13 +143,7 @@ class VirtioDevice(MmioDevice):
         except QueueError as error:
             self.failed(str(error))
             return
-        if index not in self._scheduled:
-            self._scheduled.add(index)
-            self.context.loop.call_soon(lambda: self._again(index))
-
-    def _again(self, index: int) -> None:
-        self._scheduled.discard(index)
-        self.notify(index)
+        self._later[index].schedule()
 
     # -- registers
     def read(self, offset: int, size: int) -> int:
@@ -268,4 +261,4 @@ class EmptySlot(VirtioDevice):
 def fill_slots(context: DeviceContext, devices: list[Device]) -> list[Device]:
     """Empty slots for all that no device of ``devices`` takes."""
     taken = {device.slot for device in devices if isinstance(device, VirtioDevice)}
-    return [EmptySlot(context, VirtioProperties(id="", slot=slot)) for slot in range(SLOTS) if slot not in taken]
+    return [EmptySlot(context, VirtioProperties(id="", slot=slot)) for slot in range(VIRTIO_SLOTS) if slot not in taken]
