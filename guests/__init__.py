@@ -1,0 +1,1 @@
+"""Guest programs: sources and how they are built."""
