@@ -114,7 +114,7 @@ class Pattern:
         return word
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Insn:
     """An instruction: its encoding, its assembly operands, the extension that brings it, and what it does."""
 
@@ -174,7 +174,7 @@ def insn(pattern: str, asm: str = "", *, ext: str, name: str = "", ends_block: b
 
 
 def compressed(
-    name: str, pattern: str, base: str, *, ext: str = "C", nonzero: str = "", asm: str = "", **operands: str | int
+    name: str, pattern: str, asm: str, base: str, *, ext: str = "C", nonzero: str = "", **operands: str | int
 ) -> None:
     """Register a 16-bit form. ``nonzero`` names fields whose zero is reserved, or another instruction."""
     COMPRESSED.append(Compressed(name, Pattern.parse(pattern, 2), base, operands, ext, tuple(nonzero.split()), asm))
