@@ -8,7 +8,8 @@ rings an eventfd only if the other end has announced that it sleeps. No wake-up 
     sleeper:   announce sleep; full fence; look once more; only then block on the eventfd
 
 Whichever fence comes first, the party behind it sees what the other one wrote before its own. Commands take no such
-care, they are rare: the coordinator always sets the hart's ``kick`` byte and always rings.
+care, they are rare: the coordinator always rings. They are read while the vCPU is parked; the ``stop`` line of its
+harts gets it there.
 
 All vCPUs share the doorbell and the sleep word of the coordinator, which looks at all request rings when it is awake.
 """
@@ -22,6 +23,7 @@ from time import monotonic_ns
 
 from mpemu.errors import ProtocolError
 from mpemu.fence import full_fence
+from mpemu.layout import LINES
 from mpemu.memory import MachineMemory
 from mpemu.messages import Message, Reply, decode, encode
 from mpemu.notifier import Notifier
@@ -32,8 +34,7 @@ from mpemu.spin import AdaptiveSpin
 RING_BYTES = 4 * PAGE - DATA * 8
 """Capacity of a ring: a failure report and more fits."""
 
-KICK = 6
-"""Index of ``kick`` in a hart's lines (layout.LINES)."""
+STOP_LINE = LINES.index("stop")
 
 # Words of the reply slot: how many replies there were, bytes of the last, does the vCPU sleep; then the payload.
 SEQUENCE, LENGTH, ASLEEP, PAYLOAD = 0, 1, 8, 16
@@ -47,7 +48,7 @@ SERVE_NS = 1_000_000
 class ChannelSegment:
     """The shared memory and the eventfds of all channels; made before the fork.
 
-    ``harts_of[i]`` are the harts that vCPU process i runs: whose ``kick`` bytes and eventfds reach it.
+    ``harts_of[i]`` are the harts that vCPU process i runs: their ``stop`` lines and eventfds reach it.
     """
 
     def __init__(self, memory: MachineMemory, harts_of: list[list[int]]) -> None:
@@ -91,7 +92,6 @@ class VCpuPort:
         self._slot, self._slot_bytes = slot.cast("Q"), slot[PAYLOAD * 8 :]
         self._coordinator_asleep = segment.sleep_word
         self._doorbell, self._bell = segment.doorbell, segment.reply_bells[vcpu]
-        self._harts = [segment.memory.hart(h) for h in segment.harts_of[vcpu]]
         self._spin = AdaptiveSpin()
         self._bell_poll = select.poll()
         self._bell_poll.register(self._bell.fileno(), select.POLLIN)
@@ -127,14 +127,9 @@ class VCpuPort:
         return reply
 
     def receive(self) -> Message | None:
-        """The next command, or None. Lower the kick bytes (:meth:`lower_kick`) before the first look."""
+        """The next command, or None."""
         data = self._commands.pop()
         return None if data is None else decode(data)
-
-    def lower_kick(self) -> None:
-        """Before reading commands: a command sent after this raises the byte again."""
-        for hart in self._harts:
-            hart.lines[KICK] = 0
 
     def wait(self, timeout_ms: int | None = None) -> None:
         """Sleep until some hart's eventfd is rung (a command, an interrupt) or the time is up; take the rings back."""
@@ -184,15 +179,21 @@ class Switchboard:
             self._left_at = now
 
     def command(self, vcpu: int, message: Message) -> None:
-        """Send a command; the process gets out of guest code or sleep to read it."""
+        """Send a command; a parked process gets out of its sleep to read it."""
         self._commands[vcpu].push(encode(message))
-        self.kick(vcpu)
-
-    def kick(self, vcpu: int) -> None:
-        """Make the vCPU process look at its commands."""
         for hart in self._harts_of[vcpu]:
-            self._memory.hart(hart).lines[KICK] = 1
             ring_hart(self._memory, hart)
+
+    def raise_stop(self, vcpu: int) -> None:
+        """Ask the process to park: its harts leave guest code at the next back edge, or wake from WFI."""
+        for hart in self._harts_of[vcpu]:
+            self._memory.hart(hart).lines[STOP_LINE] = 1
+            ring_hart(self._memory, hart)
+
+    def lower_stop(self, vcpu: int) -> None:
+        """Before the command to resume."""
+        for hart in self._harts_of[vcpu]:
+            self._memory.hart(hart).lines[STOP_LINE] = 0
 
     def _any(self) -> bool:
         return not all(ring.empty() for ring in self._requests)

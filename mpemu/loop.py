@@ -91,6 +91,10 @@ class MainLoop:
     def bottom_half(self, callback: Callback, name: str = "") -> BottomHalf:
         return BottomHalf(self, callback, name or _name(callback))
 
+    def call_soon(self, callback: Callback, name: str = "") -> None:
+        """Call ``callback`` once when the loop comes around. From the loop's thread."""
+        self.asyncio.call_soon(self.call, name or _name(callback), callback)
+
     def submit(self, work: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
         """Run ``work`` in a worker thread; then ``done`` with its result, or with what it raised, in the loop."""
         if self._workers is None:
