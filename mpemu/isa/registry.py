@@ -173,10 +173,14 @@ def insn(pattern: str, asm: str = "", *, ext: str, name: str = "", ends_block: b
     return register
 
 
-def compressed(
-    name: str, pattern: str, asm: str, base: str, *, ext: str = "C", nonzero: str = "", **operands: str | int
-) -> None:
-    """Register a 16-bit form. ``nonzero`` names fields whose zero is reserved, or another instruction."""
+def compressed(name: str, pattern: str, asm: str, expansion: str, *, ext: str = "C", nonzero: str = "") -> None:
+    """Register a 16-bit form. ``nonzero`` names fields whose zero is reserved, or another instruction.
+
+    ``expansion`` is the base instruction and its operands: in ``lw rd rs1=2 imm=uimm``, rd is the field of that name.
+    """
+    base, *words = expansion.split()
+    pairs = [word.partition("=") for word in words]
+    operands = {key: int(source) if source.lstrip("-").isdigit() else source or key for key, _, source in pairs}
     COMPRESSED.append(Compressed(name, Pattern.parse(pattern, 2), base, operands, ext, tuple(nonzero.split()), asm))
 
 
@@ -195,17 +199,24 @@ def decode(word: int, exts: frozenset[str] | None = None) -> tuple[Insn, dict[st
     ``exts`` restricts the table to these extensions (None: all). The plain search is the reference; the interpreter's
     native decoder is generated from the same table and tested against this one.
     """
-    insns, short = _by_specificity(exts)
     if word & 3 == 3:
-        for i in insns:
+        for i in _by_specificity(exts)[0]:
             if i.pattern.matches(word & 0xFFFF_FFFF):
                 return i, i.pattern.extract(word), 4
         return None
-    for c in short:
-        if c.pattern.matches(word & 0xFFFF):
-            operands = c.expand(word & 0xFFFF)
-            if operands is not None:
-                return INSNS[c.base], operands, 2
+    form = decode_compressed(word, exts)
+    if form is None:
+        return None
+    operands = form.expand(word & 0xFFFF)
+    assert operands is not None
+    return INSNS[form.base], operands, 2
+
+
+def decode_compressed(word: int, exts: frozenset[str] | None = None) -> Compressed | None:
+    """The 16-bit form in the low bits of ``word``, or None if they are reserved."""
+    for form in _by_specificity(exts)[1]:
+        if form.pattern.matches(word & 0xFFFF) and form.expand(word & 0xFFFF) is not None:
+            return form
     return None
 
 

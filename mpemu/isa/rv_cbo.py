@@ -7,19 +7,15 @@ nothing once it is permitted. Zicbop's prefetches are ORI encodings with rd = x0
 from __future__ import annotations
 
 from mpemu.isa.hart import Hart, Operand
+from mpemu.isa.privileged import CBCFE, CBIE, CBZE, Mode
 from mpemu.isa.registry import insn
 
-CBIE = (5, 4)
-CBCFE = (6, 6)
-CBZE = (7, 7)
 
-
-def require(h: Hart, field: tuple[int, int]) -> None:
+def require(h: Hart, field: int) -> None:
     """Illegal instruction unless the envcfg field allows it: menvcfg below M, senvcfg too in U."""
-    denied = (h.s.priv != 3) & (h.s.menvcfg.bits(*field) == 0)
-    if h.isa.has("S"):
-        denied = denied | (h.s.priv == 0) & (h.s.senvcfg.bits(*field) == 0)
-    with h.when(denied):
+    by_machine = (h.s.priv != Mode.M) & ((h.s.menvcfg & field) == 0)
+    by_supervisor = (h.s.priv == Mode.U) & ((h.s.senvcfg & field) == 0)
+    with h.when(by_machine | by_supervisor):
         h.illegal()
 
 

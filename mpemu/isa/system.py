@@ -63,26 +63,31 @@ def csrrw(h: Hart, csr: Operand, rs1: Operand, rd: Operand) -> None:
 
 @insn("csr rs1 010 rd 1110011", "{rd}, {csr}, {rs1}", ext="Zicsr", ends_block=True)
 def csrrs(h: Hart, csr: Operand, rs1: Operand, rd: Operand) -> None:
+    """Read, and set the bits that are set in rs1."""
     _change(h, csr, rd, rs1, ALL, h.x[rs1])
 
 
 @insn("csr rs1 011 rd 1110011", "{rd}, {csr}, {rs1}", ext="Zicsr", ends_block=True)
 def csrrc(h: Hart, csr: Operand, rs1: Operand, rd: Operand) -> None:
+    """Read, and clear the bits that are set in rs1."""
     _change(h, csr, rd, rs1, 0, h.x[rs1])
 
 
 @insn("csr uimm[4:0] 101 rd 1110011", "{rd}, {csr}, {uimm}", ext="Zicsr", ends_block=True)
 def csrrwi(h: Hart, csr: Operand, uimm: Operand, rd: Operand) -> None:
+    """Swap with an immediate."""
     _swap(h, csr, rd, _number(uimm))
 
 
 @insn("csr uimm[4:0] 110 rd 1110011", "{rd}, {csr}, {uimm}", ext="Zicsr", ends_block=True)
 def csrrsi(h: Hart, csr: Operand, uimm: Operand, rd: Operand) -> None:
+    """Read, and set the bits that are set in an immediate."""
     _change(h, csr, rd, uimm, ALL, _number(uimm))
 
 
 @insn("csr uimm[4:0] 111 rd 1110011", "{rd}, {csr}, {uimm}", ext="Zicsr", ends_block=True)
 def csrrci(h: Hart, csr: Operand, uimm: Operand, rd: Operand) -> None:
+    """Read, and clear the bits that are set in an immediate."""
     _change(h, csr, rd, uimm, 0, _number(uimm))
 
 
@@ -103,6 +108,7 @@ def ebreak(h: Hart) -> None:
 
 @insn("0011000 00010 00000 000 00000 1110011", ext="S", ends_block=True)
 def mret(h: Hart) -> None:
+    """Return from a trap into M."""
     with h.when(h.s.priv != Mode.M):
         h.illegal()
     status = h.s.mstatus
@@ -115,6 +121,7 @@ def mret(h: Hart) -> None:
 
 @insn("0001000 00010 00000 000 00000 1110011", ext="S", ends_block=True)
 def sret(h: Hart) -> None:
+    """Return from a trap into S."""
     priv, status = h.s.priv, h.s.mstatus
     with h.when((priv == Mode.U) | ((priv == Mode.S) & ((status & TSR) != 0))):
         h.illegal()
@@ -159,11 +166,13 @@ def _drop_translations(h: Hart, rs1: Operand) -> None:
 
 @insn("0001001 rs2 rs1 000 00000 1110011", "{rs1}, {rs2}", ext="S", ends_block=True)
 def sfence_vma(h: Hart, rs1: Operand) -> None:
+    """Drop translations: of the page in rs1, or all."""
     _drop_translations(h, rs1)
 
 
 @insn("0001011 rs2 rs1 000 00000 1110011", "{rs1}, {rs2}", ext="Svinval", ends_block=True)
 def sinval_vma(h: Hart, rs1: Operand) -> None:
+    """The same, ordered by the two fences below."""
     _drop_translations(h, rs1)
 
 
