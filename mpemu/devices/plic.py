@@ -1,4 +1,4 @@
-"""PLIC: external interrupts (RISC-V PLIC specification 1.0, as sifive,plic-1.0.0), contexts 2h (M) and 2h+1 (S) of hart h.
+"""PLIC: external interrupts (RISC-V PLIC specification 1.0, as sifive,plic-1.0.0). Contexts 2h (M), 2h+1 (S) of hart h.
 
 The registers and the choice of interrupts are near: native code (codegen/near.py) on words of layout.MACHINE, under
 plic_lock. Here is the rest: place, reset, device tree, snapshot. Devices drive it by ``Near.set_irq``.

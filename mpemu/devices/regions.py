@@ -1,8 +1,8 @@
 """Memory regions: the physical address space as a tree, flattened into the ranges that an access sees.
 
-A region is RAM, ROM, I/O (a device's registers, near or not) or a container of other regions at offsets. Where children overlap the
-higher priority wins; equal priorities must not overlap. The board builds the tree, :class:`mpemu.devices.bus.Bus`
-answers accesses from its flat view, and ``mpemu mtree`` prints both.
+A region is RAM, ROM, I/O (a device's registers, near or not) or a container of other regions at offsets. Where children
+overlap the higher priority wins; equal priorities must not overlap. The board builds the tree,
+:class:`mpemu.devices.bus.Bus` answers accesses from its flat view, and ``mpemu mtree`` prints both.
 """
 
 from __future__ import annotations
