@@ -3,7 +3,8 @@
 The common case is one host instruction and the canonicalisation of NaNs: the host's rounding mode is the guest's and
 flags accrue in the host's register, so neither costs anything (``fp_x86.py``). That holds while the instruction wants
 the rounding mode in frm, or the same one statically, and that is not RMM. Every other case calls a function generated
-from ``fp_exact.py``, one per operation and format, cold and out of line.
+from ``fp_exact.py``, one per operation and format, cold and out of line; its calling convention preserves registers, so
+that the common case pays nothing for the call it does not make.
 
 Constrained intrinsics keep LLVM from moving, folding or speculating what raises flags; functions that call
 :func:`emit_fp` should carry the attribute ``strictfp``.
@@ -34,19 +35,19 @@ def emit_fp(
     b: Builder, state: str, op: str, fmt: str, operands: tuple[Value, ...], rm: int | Value, to: str = ""
 ) -> Value:
     """Emit the operation ``op`` of isa/fp.py; ``state`` points to the HART struct. Gives the result, flags accrue."""
-    if op in ("min", "max"):
-        result, flags = fp_exact.min_max(op, operands[0], operands[1], FORMATS[fmt])
-        _raise(b, state, flags)
-        return result
     if op == "class":
         return fp_exact.classify(operands[0], FORMATS[fmt])
     if op in ("eq", "lt", "le"):
-        return _compare(b, op, fmt, operands)
+        return _compare(b, "fcmp" if op == "eq" else "fcmps", f"o{op}", fmt, operands)  # quiet, and signalling
     road = _Road(b, state, op, fmt, operands, rm, to)
     if op == "cvt":
         return _convert(road)
+    if op in ("min", "max"):
+        return _min_max(road)
+    if op == "fma":
+        return road.exact() if fmt == "h" else _fma(road)
     if fmt == "h":
-        return road.exact() if op == "fma" else road.host_or_exact(lambda: _half_arithmetic(road))
+        return road.host_or_exact(lambda: _half_arithmetic(road))
     return road.host_or_exact(lambda: _arithmetic(road))
 
 
@@ -82,7 +83,7 @@ class _Road:
         """By integers."""
         name = _exact_function(self.b, self.op, self.fmt, len(self.operands), self.to)
         arguments = "".join(f", i64 {x.zext(64).raw}" for x in self.operands)
-        raw = self.b.op(f"call i64 {name}(ptr {self.state}, i64 {self.mode().raw}{arguments}) strictfp")
+        raw = self.b.op(f"call preserve_mostcc i64 {name}(ptr {self.state}, i64 {self.mode().raw}{arguments}) strictfp")
         return self.b.value(raw).lo(self.width)
 
     def either(self, condition: Value, yes: Callable[[], Value], no: Callable[[], Value], likely: bool = True) -> Value:
@@ -102,8 +103,9 @@ class _Road:
         b.place(labels[4])
         return b.value(b.op(f"phi i{self.width} {', '.join(incoming)}"), self.width)
 
-    def host_or_exact(self, by_host: Callable[[], Value]) -> Value:
-        return self.either(self.is_current(), by_host, self.exact)
+    def host_or_exact(self, by_host: Callable[[], Value], fits: Value | int = 1) -> Value:
+        """By host if the rounding mode is current and ``fits`` (1 bit) holds."""
+        return self.either(self.is_current() & fits, by_host, self.exact)
 
 
 _DEFINED: WeakKeyDictionary[Module, set[str]] = WeakKeyDictionary()
@@ -123,7 +125,9 @@ def _exact_function(b: Builder, op: str, fmt: str, operands: int, to: str) -> st
     if _first(b.module, name):
         parameters = "".join(f", i64 %x{i}" for i in range(operands))
         inner = Builder(
-            b.module, f"internal i64 {name}(ptr %st, i64 %mode{parameters})", "nounwind noinline cold strictfp"
+            b.module,
+            f"internal preserve_mostcc i64 {name}(ptr %st, i64 %mode{parameters})",
+            "nounwind noinline cold strictfp",
         )
         width = (INTEGERS[fmt] if fmt in INTEGERS else FORMATS[fmt]).width
         values = tuple(inner.value(f"%x{i}").lo(width) for i in range(operands))
@@ -137,12 +141,14 @@ def _exact_function(b: Builder, op: str, fmt: str, operands: int, to: str) -> st
 def _raise(b: Builder, state: str, flags: Value) -> None:
     """Accrue flags that are mostly none."""
     if _first(b.module, "@fp.raise"):
-        inner = Builder(b.module, "internal void @fp.raise(ptr %st, i64 %flags)", "nounwind noinline cold strictfp")
+        inner = Builder(
+            b.module, "internal preserve_mostcc void @fp.raise(ptr %st, i64 %flags)", "nounwind noinline cold strictfp"
+        )
         host.emit_raise(inner, "%st", inner.value("%flags"))
         inner.terminate("ret void")
         b.module.define(inner)
     with b.when(flags != 0, likely=False):
-        b.line(f"call void @fp.raise(ptr {state}, i64 {flags.raw}) strictfp")
+        b.line(f"call preserve_mostcc void @fp.raise(ptr {state}, i64 {flags.raw}) strictfp")
 
 
 def _strict(b: Builder, name: str, result: str, arguments: list[tuple[str, str]], metadata: str) -> str:
@@ -182,11 +188,26 @@ def _host_operation(b: Builder, op: str, fmt: str, numbers: list[str]) -> str:
 
 def _arithmetic(road: _Road) -> Value:
     b, fmt = road.b, road.fmt
-    result = _host_operation(b, road.op, fmt, [_number(b, x, fmt) for x in road.operands])
-    if road.op == "fma":
-        # inf * 0 + quiet NaN is invalid, which the host leaves out: look again where the result is a NaN.
-        return road.either(_is_nan(b, result, fmt), road.exact, lambda: _bits(b, result, fmt), likely=False)
-    return _canonical(b, result, fmt)
+    return _canonical(b, _host_operation(b, road.op, fmt, [_number(b, x, fmt) for x in road.operands]), fmt)
+
+
+def _fma(road: _Road) -> Value:
+    """By host; by integers also where that gives a NaN: inf * 0 + quiet NaN is invalid, which the host leaves out."""
+    b, fmt = road.b, road.fmt
+    by_host, exact, ordered, end, join = (b.label() for _ in range(5))
+    b.branch_if(road.is_current().raw, by_host, exact, likely=True)
+    b.place(by_host)
+    number = _host_operation(b, "fma", fmt, [_number(b, x, fmt) for x in road.operands])
+    b.branch_if(_is_nan(b, number, fmt).raw, exact, ordered, likely=False)
+    b.place(ordered)
+    bits = _bits(b, number, fmt)
+    b.branch(join)
+    b.place(exact)
+    other = road.exact()
+    b.place(end)
+    b.branch(join)
+    b.place(join)
+    return b.value(b.op(f"phi i{road.width} [ {bits.raw}, %{ordered} ], [ {other.raw}, %{end} ]"), road.width)
 
 
 def _half_arithmetic(road: _Road) -> Value:
@@ -212,12 +233,23 @@ def _widened(b: Builder, bits: Value, fmt: str) -> tuple[str, str]:
     return (host.half_to_single(b, bits), "s") if fmt == "h" else (_number(b, bits, fmt), fmt)
 
 
-def _compare(b: Builder, op: str, fmt: str, operands: tuple[Value, ...]) -> Value:
+def _compare(b: Builder, intrinsic: str, predicate: str, fmt: str, operands: tuple[Value, ...]) -> Value:
     numbers = [_widened(b, x, fmt) for x in operands]
     kind, suffix = _TYPES[numbers[0][1]]
-    name = "fcmp" if op == "eq" else "fcmps"  # quiet and signalling
     pair = [(kind, n) for n, _ in numbers]
-    return b.value(_strict(b, f"{name}.{suffix}", "i1", pair, f'metadata !"o{op}", {_STRICT}'), 1).zext(64)
+    return b.value(_strict(b, f"{intrinsic}.{suffix}", "i1", pair, f'metadata !"{predicate}", {_STRICT}'), 1).zext(64)
+
+
+def _min_max(road: _Road) -> Value:
+    fmt, (x, y) = FORMATS[road.fmt], road.operands
+    # The comparison has the right flags: invalid if one is a signalling NaN.
+    unordered = _compare(road.b, "fcmp", "uno", road.fmt, road.operands).lo(1)
+    return road.either(
+        unordered,
+        lambda: fp_exact.min_max(road.op, x, y, fmt)[0],
+        lambda: fp_exact.least_or_greatest(road.op, x, y),
+        likely=False,
+    )
 
 
 def _convert(road: _Road) -> Value:
@@ -270,11 +302,15 @@ def _from_integer(road: _Road, integer: Integer) -> Value:
 
 
 def _to_integer(road: _Road, integer: Integer) -> Value:
+    fmt, bits = FORMATS[road.fmt], road.operands[0]
+    # An unsigned type has the host only for what fits it and the host's 64 signed bits, however it is rounded.
+    fits = Value(1, 1) if integer.signed else bits.leu(_largest_below(fmt, 32 if integer.width == 32 else 63))
+
     def truncated() -> Value:
-        return _to_integer_by_host(road, integer, truncate=True)
+        return road.either(fits, lambda: _to_integer_by_host(road, integer, truncate=True), road.exact)
 
     def rounded() -> Value:
-        return road.host_or_exact(lambda: _to_integer_by_host(road, integer, truncate=False))
+        return road.host_or_exact(lambda: _to_integer_by_host(road, integer, truncate=False), fits)
 
     if isinstance(road.rm, Value):
         return road.either(road.rm == RTZ, truncated, rounded)
@@ -282,22 +318,15 @@ def _to_integer(road: _Road, integer: Integer) -> Value:
 
 
 def _to_integer_by_host(road: _Road, integer: Integer, truncate: bool) -> Value:
-    b, source = road.b, road.operands[0]
-    bits, fmt = source, FORMATS[road.fmt]
-
-    def convert(width: int) -> Value:
-        number, kind = _widened(b, bits, road.fmt)
-        return host.to_signed(b, number, kind, width, truncate)
-
-    if integer.signed:
-        # What does not fit gives the least integer, with the right flags, but RISC-V saturates.
-        result = convert(integer.width)
-        negative = bits.bit(fmt.width - 1) & bits.leu(fmt.sign | fmt.infinity)
-        saturated = negative.mux(Value(integer.least, integer.width), integer.greatest)
-        return (result == integer.least).mux(saturated, result)
-    # A number that fits both this type and the host's 64 signed bits, however it is rounded.
-    fits = bits.leu(_largest_below(fmt, integer.width if integer.width == 32 else 63))
-    return road.either(fits, lambda: convert(64).lo(integer.width), road.exact)
+    b, fmt, bits = road.b, FORMATS[road.fmt], road.operands[0]
+    number, kind = _widened(b, bits, road.fmt)
+    if not integer.signed:
+        return host.to_signed(b, number, kind, 64, truncate).lo(integer.width)
+    # What does not fit gives the least integer, with the right flags, but RISC-V saturates.
+    result = host.to_signed(b, number, kind, integer.width, truncate)
+    negative = bits.bit(fmt.width - 1) & bits.leu(fmt.sign | fmt.infinity)
+    saturated = negative.mux(Value(integer.least, integer.width), integer.greatest)
+    return (result == integer.least).mux(saturated, result)
 
 
 def _largest_below(fmt: Format, power: int) -> int:

@@ -252,20 +252,30 @@ def sqrt(x: Value, rm: Value, fmt: Format) -> Result:
     )
 
 
+def less(x: Value, y: Value) -> Value:
+    """1 bit: x < y for two numbers (not NaNs) by their bits, with -0 below +0."""
+    last = x.width - 1
+    # Flipping the magnitude of negative numbers orders them as signed integers.
+    return (x ^ (x.sra(last) >> 1)).lt(y ^ (y.sra(last) >> 1))
+
+
+def least_or_greatest(op: str, x: Value, y: Value) -> Value:
+    """The minimum or maximum of two numbers (not NaNs)."""
+    return less(x, y).mux(x, y) if op == "min" else less(x, y).mux(y, x)
+
+
 def min_max(op: str, x: Value, y: Value, fmt: Format) -> Result:
     a, b = unpack(x, fmt), unpack(y, fmt)
-    less = a.sign.mux(~b.sign | y.ltu(x), ~b.sign & x.ltu(y))  # -0 < +0
-    first = less if op == "min" else ~less
-    bits = (b.nan | (~a.nan & first)).mux(x, y)
-    return (a.nan & b.nan).mux(fmt.nan, bits), flag(a.signalling | b.signalling, NV)
+    bits = a.nan.mux(b.nan.mux(Value(fmt.nan, fmt.width), y), b.nan.mux(x, least_or_greatest(op, x, y)))
+    return bits, flag(a.signalling | b.signalling, NV)
 
 
 def compare(op: str, x: Value, y: Value, fmt: Format) -> Result:
     a, b = unpack(x, fmt), unpack(y, fmt)
     zeros, nan = a.zero & b.zero, a.nan | b.nan
     equal = (x == y) | zeros
-    less = a.sign.mux(~b.sign | y.ltu(x), ~b.sign & x.ltu(y)) & ~zeros
-    holds = {"eq": equal, "lt": less, "le": less | equal}[op]
+    below = less(x, y) & ~zeros
+    holds = {"eq": equal, "lt": below, "le": below | equal}[op]
     invalid = a.signalling | b.signalling if op == "eq" else nan
     return (holds & ~nan).zext(64), flag(invalid, NV)
 

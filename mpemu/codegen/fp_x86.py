@@ -84,19 +84,19 @@ def emit_leave(b: Builder, state: str) -> None:
 
 
 def emit_flags(b: Builder, state: str) -> Value:
-    """fflags accrued so far, 64 bits."""
+    """fflags accrued so far, 5 bits."""
     host = _read(b, state)
     flags = Value(0, 32)
     for flag, bit in _FLAGS:
         position = flag.bit_length() - 1
         moved = host >> (bit - position) if bit >= position else host << (position - bit)
         flags = flags | (moved & flag)
-    return flags.zext(64)
+    return flags.lo(5)
 
 
 def emit_set_flags(b: Builder, state: str, flags: Value) -> None:
-    """fflags = the low 5 bits of ``flags`` (64 bits)."""
-    _write(b, state, (_read(b, state) & (0xFFFFFFFF ^ _FLAG_BITS)) | _to_host(flags))
+    """fflags = the low 5 bits of ``flags``."""
+    _write(b, state, (_read(b, state) & (0xFFFFFFFF ^ _FLAG_BITS)) | _to_host(flags.zext(64)))
 
 
 def emit_raise(b: Builder, state: str, flags: Value) -> None:
@@ -105,8 +105,8 @@ def emit_raise(b: Builder, state: str, flags: Value) -> None:
 
 
 def emit_set_rounding(b: Builder, state: str, frm: Value) -> None:
-    """frm (64 bits, the low 3 count) was written."""
-    control = (Value(_CONTROL_TABLE, 64) >> ((frm & 7) << 1)) & 3
+    """frm was written; the low 3 bits count."""
+    control = (Value(_CONTROL_TABLE, 64) >> ((frm.zext(64) & 7) << 1)) & 3
     _write(b, state, (_read(b, state) & (0xFFFFFFFF ^ _ROUNDING)) | (control.lo(32) << 13))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import io
 from collections.abc import Iterator, Sequence
 
 import llvmlite.binding as llvm
-
+from elftools.elf.elffile import ELFFile
 from fp_cases import Operation, kinds
+
 from mpemu.codegen import fp
 from mpemu.codegen.fp_x86 import FEATURES
 from mpemu.codegen.ir import Builder, Module
@@ -36,7 +38,7 @@ def symbol(operation: Operation, rm: int | None) -> str:
 
 
 def build(variants: Sequence[tuple[Operation, int | None]]) -> str:
-    """IR with ``u64 f(hart, u64 *operands, u64 rm, u64 *flags)`` per variant: its rm is static, or an argument (None)."""
+    """IR with ``u64 f(hart, u64 *operands, u64 rm, u64 *flags)`` per variant; its rm is static, or the argument (None)."""
     module = Module()
     for operation, rm in variants:
         b = Builder(module, f"i64 @{symbol(operation, rm)}(ptr %st, ptr %in, i64 %rm, ptr %flags)", "nounwind strictfp")
@@ -47,7 +49,7 @@ def build(variants: Sequence[tuple[Operation, int | None]]) -> str:
         fp.emit_set_rounding(b, "%st", frm)
         op, fmt, to = operation
         result = fp.emit_fp(b, "%st", op, fmt, tuple(operands), b.value("%rm") if rm is None else rm, to)
-        b.store("%flags", fp.emit_flags(b, "%st"))
+        b.store("%flags", fp.emit_flags(b, "%st").zext(64))
         fp.emit_leave(b, "%st")
         b.terminate(f"ret i64 {result.zext(64).raw}")
         module.define(b)
@@ -88,10 +90,6 @@ class Native:
 
 def undefined_symbols(machine_object: bytes) -> Iterator[str]:
     """What the object wants from outside."""
-    import io
-
-    from elftools.elf.elffile import ELFFile
-
     table = ELFFile(io.BytesIO(machine_object)).get_section_by_name(".symtab")
     for entry in table.iter_symbols():
         if entry.name and entry["st_shndx"] == "SHN_UNDEF":
