@@ -38,7 +38,7 @@ def symbol(operation: Operation, rm: int | None) -> str:
 
 
 def build(variants: Sequence[tuple[Operation, int | None]]) -> str:
-    """IR with ``u64 f(hart, u64 *operands, u64 rm, u64 *flags)`` per variant; its rm is static, or the argument (None)."""
+    """IR with ``u64 f(hart, u64 *in, u64 rm, u64 *flags)`` per variant; its rm is static or the argument (None)."""
     module = Module()
     for operation, rm in variants:
         b = Builder(module, f"i64 @{symbol(operation, rm)}(ptr %st, ptr %in, i64 %rm, ptr %flags)", "nounwind strictfp")
