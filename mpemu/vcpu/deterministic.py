@@ -46,16 +46,14 @@ class DeterministicVCpu(VCpu):
     ) -> None:
         super().__init__(memory, port, engines, harts)
         self._seed, self._quantum, self._boots = seed, quantum, 0
+        self._now = self._fraction = 0
         self.forget()
 
     def forget(self) -> None:
-        """A reset begins everything anew: a reboot runs as the first boot did."""
+        """A reset begins anew with the seed; time goes on."""
         self._boots += 1
         self._random = random.Random(self._seed)
-        self._now = 0
-        self._fraction = 0
         self._waiting = [False] * len(self.engines)
-        self.memory.machine.clock_value = 0
 
     def run(self) -> NoReturn:
         self.park()
