@@ -101,6 +101,9 @@ REGIME = Struct(
     64,
 )
 
+# The decode cache: a 16-byte record per 2-byte slot of a code page, and four more (codegen/records.py).
+RECORD_SIZE = 16
+RECORD_PAGE_SIZE = (PAGE // 2 + 4) * RECORD_SIZE
 CODE_PAGE = Struct(
     "CodePage",
     (

@@ -43,18 +43,21 @@ class Builder:
     def __init__(self, module: Module, header: str, attributes: str = "nounwind") -> None:
         """``header`` is what follows ``define``: linkage, convention, type, name, parameters."""
         self.module = module
-        self._header = f"define {header} {attributes} {{"
+        # no-builtins: a loop must not become a call of memset, the blob has no libc
+        self._header = f'define {header} "no-builtins" {attributes} {{'
         self._entry: list[str] = []
         self._lines: list[str] = []
         self._count = 0
         self.terminated = False
+        self.muted = 0
+        self._behind_when: tuple[int, str, int | None] = (-1, "", None)
 
     def text(self) -> str:
         return "\n".join([self._header, "entry:", *self._entry, *self._lines, "}"])
 
     # -- appending
     def line(self, text: str) -> None:
-        if not self.terminated:
+        if not self.terminated and not self.muted:
             self._lines.append("  " + text)
 
     def op(self, expression: str) -> str:
@@ -80,6 +83,8 @@ class Builder:
 
     def place(self, label: str) -> None:
         """Start the block ``label``, falling into it from an open block."""
+        if self.muted:
+            return
         if not self.terminated:
             self._lines.append(f"  br label %{label}")
         self._lines.append(f"{label}:")
@@ -87,7 +92,8 @@ class Builder:
 
     def terminate(self, text: str) -> None:
         self.line(text)
-        self.terminated = True
+        if not self.muted:
+            self.terminated = True
 
     def branch(self, label: str) -> None:
         self.terminate(f"br label %{label}")
@@ -97,17 +103,43 @@ class Builder:
         self.terminate(f"br i1 {condition}, label %{then}, label %{other}{weights}")
 
     @contextmanager
-    def when(self, condition: Value, likely: bool | None = None) -> Iterator[str]:
-        """Code for ``condition`` true; joins behind. Yields the join label (for the other branch, see handlers)."""
-        then, join = self.label(), self.label()
-        self.branch_if(condition.raw, then, join, likely)
-        self._lines.append(f"{then}:")
-        self.terminated = False
-        yield join
+    def when(self, condition: Value, likely: bool | None = None) -> Iterator[None]:
+        """Code for ``condition`` true. A constant condition emits the code inline, or not at all."""
+        known = condition.constant
+        if known is not None:
+            self.muted += not known
+            yield
+            self.muted -= not known
+            self._behind_when = (len(self._lines), "", known)
+            return
+        then, other, join = self.label(), self.label(), self.label()
+        self.branch_if(condition.raw, then, other, likely)
+        self.place(then)
+        yield
         if not self.terminated:
-            self._lines.append(f"  br label %{join}")
-        self._lines.append(f"{join}:")
-        self.terminated = False
+            self.branch(join)
+        self.place(other)
+        self.branch(join)
+        self.place(join)
+        self._behind_when = (len(self._lines), join, None)
+
+    @contextmanager
+    def otherwise(self) -> Iterator[None]:
+        """Directly behind a :meth:`when`: the code for its condition false."""
+        if self.muted:
+            yield
+            return
+        position, join, known = self._behind_when
+        if position != len(self._lines):
+            raise TypeError("otherwise() must stand directly behind a when()")
+        if known is not None:
+            self.muted += known
+            yield
+            self.muted -= known
+            return
+        del self._lines[-2:]  # the empty else branch: `br join`, `join:`
+        yield
+        self.place(join)
 
     # -- Ops
     def binary(self, op: str, a: Any, b: Any, width: int) -> str:

@@ -1,0 +1,248 @@
+"""The native decoder: a decision tree over the instruction table that writes records, and the loop around it.
+
+The tree tests the bits that all remaining candidates fix, with a switch, until one is left. A leaf writes the record:
+operands in their places, and the handler of the variant that fits them. What no pattern matches gets the illegal-
+instruction handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mpemu.codegen.ir import Builder, Module
+from mpemu.codegen.records import HANDLER, IMM, RECORD, RECORD_PAGE, Variant, operand_slots, specialisations
+from mpemu.codegen.core import SINK
+from mpemu.codegen.routines import Native, native
+from mpemu.isa.hart import Operand, Routine
+from mpemu.isa.registry import COMPRESSED, INSNS, Compressed, Field, Insn, Pattern
+from mpemu.isa.value import Value
+from mpemu.layout import CODE_PAGE, PAGE
+
+NOWHERE = 1 << 32
+"""As page offset: the record is not on a page, no jump from it is near."""
+ENDS, ID_SHIFT = 1 << 8, 16
+"""decode() returns length | ENDS if the block ends here | handler number << ID_SHIFT."""
+
+# Handlers that are not an instruction's, by number.
+UNDECODED, GOTO, STRADDLE, ILLEGAL = range(4)
+SPECIAL_HANDLERS = ("h_undecoded", "h_goto_record", "h_straddle", "h_illegal")
+
+
+def _decode(h: Native, word: Value, record: Value, page_offset: Value) -> None:
+    raise NotImplementedError("compiled by build_interpreter, which knows the handlers' numbers")
+
+
+DECODE = Routine("decode", _decode, ("word", "record", "page_offset"), "Decode one instruction into a record.")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    pattern: Pattern
+    source: Insn | Compressed
+
+
+def field_value(field: Field, word: Value) -> Value:
+    """Operand of the instruction ``word`` (64-bit value), as Field.extract does it."""
+    value = Value(0, 64)
+    for source, width, low in field.parts:
+        part = (word >> source) & ((1 << width) - 1)
+        value = value | (part << low)
+    if field.signed:
+        shift = 64 - field.width
+        value = (value << shift).sra(shift)
+    return value + field.bias if field.bias else value
+
+
+class DecoderEmitter:
+    """Emits the body of the routine `decode`."""
+
+    def __init__(self, h: Native, handlers: dict[Variant, int], exts: frozenset[str]) -> None:
+        self.h, self.b, self.handlers, self.exts = h, h.b, handlers, exts
+        self.relative = {v.insn.name for v in handlers if v.way}
+
+    def emit(self, word: Value, record: Value, page_offset: Value) -> None:
+        self.word, self.record, self.page_offset = word, record, page_offset
+        base = [Candidate(i.pattern, i) for i in INSNS.values() if i.ext in self.exts]
+        short = [Candidate(c.pattern, c) for c in COMPRESSED if c.ext in self.exts and INSNS[c.base].ext in self.exts]
+        with self.h.when((word & 3) == 3):
+            self._tree(base, 0, 4)
+        self._tree(short, 0, 2)
+
+    def _tree(self, candidates: Sequence[Candidate], tested: int, length: int) -> None:
+        """Decide among ``candidates``, all of which agree with the word on the bits ``tested``."""
+        b = self.b
+        if not candidates:
+            self._illegal(length)
+            return
+        common = ~tested & 0xFFFF_FFFF
+        for c in candidates:
+            common &= c.pattern.mask
+        if common:
+            groups: dict[int, list[Candidate]] = {}
+            for c in candidates:
+                groups.setdefault(c.pattern.match & common, []).append(c)
+            labels = {value: b.label() for value in groups}
+            other = b.label()
+            cases = " ".join(f"i64 {value}, label %{label}" for value, label in labels.items())
+            b.terminate(f"switch i64 {(self.word & common).raw}, label %{other} [ {cases} ]")
+            for value, group in groups.items():
+                b.place(labels[value])
+                self._tree(group, tested | common, length)
+            b.place(other)
+            self._illegal(length)
+            return
+        first = max(candidates, key=lambda c: c.pattern.mask.bit_count())
+        rest = [c for c in candidates if c is not first]
+        unseen = first.pattern.mask & ~tested
+        condition = (self.word & unseen) == (first.pattern.match & unseen) if unseen else Value(1, 1)
+        if isinstance(first.source, Compressed):
+            for name in first.source.nonzero:
+                condition = condition & (field_value(first.pattern.fields[name], self.word) != 0)
+        with self.h.when(condition):
+            self._leaf(first, length)
+        if not b.terminated:
+            self._tree(rest, tested, length)
+
+    def _illegal(self, length: int) -> None:
+        self._set_handler(Value(ILLEGAL, 64))
+        self.h.ret(length | ENDS | ILLEGAL << ID_SHIFT)
+
+    def _leaf(self, candidate: Candidate, length: int) -> None:
+        fields = {name: field_value(f, self.word) for name, f in candidate.pattern.fields.items()}
+        if isinstance(candidate.source, Compressed):
+            insn = INSNS[candidate.source.base]
+            operands = {
+                name: fields[v] if isinstance(v, str) else Value(v, 64)
+                for name, v in candidate.source.operands.items()
+            }
+            for name in insn.operands:
+                operands.setdefault(name, Value(0, 64))
+        else:
+            insn, operands = candidate.source, fields
+        for name, slot in operand_slots(insn).items():
+            at = self.h.at(self.record, slot)
+            if slot == IMM:
+                if insn.name not in self.relative:
+                    self.b.store(at, operands[name])
+            else:
+                self.b.store(at, self._stored(name, operands[name]).lo(8))
+        self._choose(insn, length, operands)
+
+    def _stored(self, name: str, value: Value) -> Value:
+        return (value == 0).mux(Value(SINK, 64), value) if name == "rd" else value
+
+    def _choose(self, insn: Insn, length: int, operands: dict[str, Value]) -> None:
+        """Set the handler of the most specific variant that fits and return."""
+        for fixed in specialisations(insn):
+            fits = Value(1, 1)
+            for name, value in fixed.items():
+                fits = fits & (operands[name] == value)
+            if fits.constant != 0:
+                with self.h.when(fits):
+                    self._done(insn, length, tuple(fixed.items()), operands)
+        if not self.b.terminated:
+            self._done(insn, length, (), operands)
+
+    def _done(self, insn: Insn, length: int, fixed: tuple[tuple[str, int], ...], operands: dict[str, Value]) -> None:
+        if insn.name not in self.relative:
+            self._finish(insn, length, Value(self.handlers[Variant(insn, length, "", fixed)], 64))
+            return
+        distance = operands["imm"]
+        near = (self.page_offset + distance).ltu(PAGE)
+        number = {way: self.handlers[Variant(insn, length, way, fixed)] for way in ("back", "fwd", "far")}
+        direction = distance.le(0).mux(Value(number["back"], 64), number["fwd"])
+        scaled = distance * (RECORD // 2)
+        self.b.store(self.h.at(self.record, IMM), near.mux(scaled, distance))
+        self._finish(insn, length, near.mux(direction, number["far"]))
+
+    def _finish(self, insn: Insn, length: int, number: Value) -> None:
+        self._set_handler(number)
+        ends = ENDS if insn.ends_block and insn.name not in ("beq", "bne", "blt", "bge", "bltu", "bgeu") else 0
+        self.h.ret((number << ID_SHIFT) | (length | ends))
+
+    def _set_handler(self, number: Value) -> None:
+        set_handler(self.h, self.record, number)
+
+
+def set_handler(h: Native, record: Value, number: Value) -> None:
+    """Write the handler's offset; the linker fills the table of offsets."""
+    slot = h.b.op(f"getelementptr i32, ptr @handler_offsets, i64 {number.raw}")
+    h.put(h.at(record, HANDLER), h.get(slot, 32))
+
+
+@native
+def set_goto_record(h: Native, record: Value) -> None:
+    """Make a record that continues at the pc that it has, on whatever page that is."""
+    set_handler(h, record, Value(GOTO, 64))
+
+
+@native
+def decode_run(h: Native, record: Value) -> None:
+    """Decode from an undecoded record of a page to the end of its block, joining pairs for which there is a handler."""
+    number = (record - h.s.records).udiv(RECORD_PAGE)
+    start = h.s.records + number * RECORD_PAGE
+    copy = h.s.code_pages + number * CODE_PAGE.size + CODE_PAGE.offset["copy"]
+    offset = h.local((record - start) >> 3)
+    before, before_record = h.local(0), h.local(0)
+    with h.loop() as done:
+        at = offset.get()
+        with h.when(at.geu(PAGE)):
+            done()
+        here = start + (at << 3)
+        with h.when(h.get(h.at(here, HANDLER), 32) != 0):
+            done()
+        low = h.get(h.at(copy, at), 16).zext(64)
+        word = h.local(low)
+        with h.when((low & 3) == 3):
+            with h.when(at == PAGE - 2):
+                set_handler(h, here, Value(STRADDLE, 64))
+                done()
+            word.set(low | (h.get(h.at(copy, at + 2), 16).zext(64) << 16))
+        result = h.call(DECODE, word.get(), here, at)
+        mine = result >> ID_SHIFT
+        with h.when(before_record.get() != 0):
+            joined = h.call("fused_handler", before.get(), mine)
+            with h.when(joined != 0):
+                set_handler(h, before_record.get(), joined)
+        before.set(mine)
+        before_record.set(here)
+        with h.when((result & ENDS) != 0):
+            done()
+        offset.set(at + (result & 0xFF))
+
+
+def define_fusion_table(module: Module, handlers: int, pairs: dict[tuple[int, int], int]) -> None:
+    """Constants for fused_handler: per first handler a range of (second, fused)."""
+    rows = sorted((first, second, fused) for (first, second), fused in pairs.items())
+    starts, position = [], 0
+    for number in range(handlers + 1):
+        while position < len(rows) and rows[position][0] < number:
+            position += 1
+        starts.append(position)
+    size = max(len(rows), 1)
+    text = ", ".join(f"i16 {s}" for s in starts)
+    module.declare(f"@fusion_start = internal constant [{len(starts)} x i16] [{text}]")
+    for name, column in (("second", 1), ("fused", 2)):
+        values = ", ".join(f"i16 {r[column]}" for r in rows) or "i16 0"
+        module.declare(f"@fusion_{name} = internal constant [{size} x i16] [{values}]")
+
+
+@native
+def fused_handler(h: Native, first: Value, second: Value) -> None:
+    """The handler that executes two instructions in a row, or 0."""
+
+    def entry(table: str, index: Operand) -> Value:
+        raw = index.raw if isinstance(index, Value) else index
+        return h.get(h.b.op(f"getelementptr i16, ptr @fusion_{table}, i64 {raw}"), 16).zext(64)
+
+    end = entry("start", first + 1)
+    index = h.local(entry("start", first))
+    with h.loop() as done:
+        i = index.get()
+        with h.when(i == end):
+            done()
+        with h.when(entry("second", i) == second):
+            h.ret(entry("fused", i))
+        index.set(i + 1)
+

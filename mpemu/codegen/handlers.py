@@ -1,0 +1,382 @@
+"""Compiles instruction bodies into the handlers of the threaded interpreter.
+
+A handler is ``preserve_nonecc i64 (ptr %st, ptr %rp, i64 %cnt, ptr %tlb, ptr %tbl)``: hart, record, instructions retired
+minus slice_end (negative while the slice lasts), current regime, start of the blob. It ends in a tail call of the next
+record's handler, so guest state that every instruction needs stays in host registers. The first four arguments live in
+registers that the C convention preserves: calls out of a slow handler spill nothing.
+
+Every instruction with memory accesses exists twice. The *fast* form probes the TLB inline and, whatever is out of the
+ordinary, tail-calls the *slow* form of the same record, which does it all by calling routines; since a body has no
+effect before the last point that can trap, starting over is safe. Slow handlers begin by making pc and instret exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mpemu.codegen import host
+from mpemu.codegen.core import Core, NeedsSlow, RegisterField
+from mpemu.codegen.ir import Builder, Module
+from mpemu.codegen.records import A, B, C, D, HANDLER, IMM, RECORD, STRONGEST, Variant, operand_slots
+from mpemu.isa.hart import Isa, Operand
+from mpemu.isa.value import Value
+from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, HART, ITLB_ENTRIES, ITLB_ENTRY, REGIME
+
+CC = "preserve_nonecc"
+ARGUMENTS = "ptr %st, ptr %rp, i64 %cnt, ptr %tlb, ptr %tbl"
+_AMO = {"swap": "xchg", "minu": "umin", "maxu": "umax"}
+
+
+
+class PcValue(Value):
+    """The pc; adding the immediate field to it is remembered, so that a jump there needs no pc at all."""
+
+    def __init__(self, raw: str, h: HandlerEmitter) -> None:
+        super().__init__(raw, 64, h.b)
+        self._h = h
+
+    def __add__(self, other: Value | int) -> Value:
+        if isinstance(other, ImmediateField):
+            return RelativeTarget(self, other)
+        return super().__add__(other)
+
+
+class ImmediateField(Value):
+    """The record's i64 as an operand field."""
+
+
+class RelativeTarget(Value):
+    """pc + imm, not computed before its value is asked for."""
+
+    def __init__(self, pc: Value, imm: ImmediateField) -> None:
+        self.width, self.ops = 64, pc.ops
+        self._pc, self.imm = pc, imm
+
+    @property
+    def raw(self) -> Any:  # type: ignore[override]
+        return Value._binary(self._pc, "add", self.imm).raw
+
+
+class HandlerEmitter(Core):
+    """The Hart protocol while one instruction of a handler is compiled."""
+
+    def __init__(self, b: Builder, isa: Isa, variant: Variant, fast: bool, rp: str = "%rp", cnt: str = "%cnt") -> None:
+        super().__init__(b, isa, variant.insn.name)
+        self.variant, self.fast = variant, fast
+        self.rp, self.cnt = rp, cnt
+        self.relative_jump = False
+        self._depth = 0
+        self._resync = False
+        delta = b.load(b.pointer("%st", HART.offset["delta"]))
+        self._pc = PcValue(((b.from_pointer(rp) - delta) >> 3).raw, self)
+
+    @property
+    def slow_symbol(self) -> str:
+        return f"s_{self.variant.insn.name}_{self.variant.length}"
+
+    def fields(self) -> dict[str, Operand]:
+        """The operands, bound to the record's contents."""
+        b, bound = self.b, dict[str, Operand]()
+        fixed = dict(self.variant.fixed)
+        for name, slot in operand_slots(self.variant.insn).items():
+            if name in fixed:
+                continue
+            if slot == IMM:
+                v = b.load(b.pointer(self.rp, IMM), invariant=True)
+                bound[name] = ImmediateField(v.raw, 64, b) if name == "imm" else v
+            else:
+                raw = b.load(b.pointer(self.rp, slot), 8, invariant=True).zext(64).raw
+                bound[name] = RegisterField(raw, b) if name == "rd" else Value(raw, 64, b)
+        strongest = {k: v for k, v in STRONGEST.items() if k in self.variant.insn.operands}
+        return {**bound, **fixed, **strongest}
+
+    def emit(self) -> None:
+        """The body; open at the end if it falls through."""
+        if not self.fast:
+            self._commit()
+        operands = self.fields()
+        self.variant.insn.body(self, *(operands[name] for name in self.variant.insn.operands))
+
+    # -- leaving the handler
+    def next_record(self) -> str:
+        return self.b.pointer(self.rp, RECORD * self.variant.length // 2)
+
+    def retired(self) -> str:
+        return self.b.binary("add", self.cnt, 1, 64)
+
+    def finish(self) -> None:
+        """Behind the body: on to the next instruction."""
+        if self.b.terminated:
+            return
+        if self._resync:
+            self._resynchronise(self.next_pc)
+        else:
+            self.dispatch(self.next_record(), self.retired())
+
+    def dispatch(self, rp: str, cnt: str) -> None:
+        offset = self.b.load(self.b.pointer(rp, HANDLER), 32).zext(64)
+        self.tail(self.b.pointer("%tbl", offset), rp, cnt)
+
+    def tail(self, target: str, rp: str, cnt: str) -> None:
+        b = self.b
+        result = b.op(f"musttail call {CC} i64 {target}(ptr %st, ptr {rp}, i64 {cnt}, ptr %tlb, ptr %tbl)")
+        b.terminate(f"ret i64 {result}")
+
+    def _commit(self) -> None:
+        """Make pc and instret exact: routines and traps look at them."""
+        self.s.pc = Value(self._pc.raw, 64, self.b)
+        self.s.instret = self.s.slice_end + Value(self.cnt, 64, self.b)
+
+    def _resynchronise(self, pc: Value) -> None:
+        self.s.pc = pc
+        self.s.instret = self.s.instret + 1
+        self.tail("@h_resync", "null", "0")
+
+    def _bail(self) -> None:
+        """Fast form: start over in the slow one."""
+        if self._depth == 0:
+            raise NeedsSlow
+        self.tail(f"@{self.slow_symbol}", self.rp, self.cnt)
+
+    def _slow_only(self) -> bool:
+        """True if the caller shall emit nothing: the fast form gives up here, or the code is dead."""
+        if self.b.muted:
+            return True
+        if self.fast:
+            self._bail()
+            return True
+        return False
+
+    def when(self, condition: Value, likely: bool | None = None) -> Any:
+        return _Nested(self, super().when(condition, likely))
+
+    def otherwise(self) -> Any:
+        return _Nested(self, super().otherwise())
+
+    # -- control
+    @property
+    def pc(self) -> Value:
+        return self._pc
+
+    @property
+    def next_pc(self) -> Value:
+        return Value._binary(self._pc, "add", self.variant.length)
+
+    def jump(self, target: Value) -> None:
+        if self.b.muted:
+            return
+        if self._resync:
+            self._resynchronise(target)
+        elif isinstance(target, RelativeTarget):
+            self.relative_jump = True
+            if self.variant.way in ("back", "fwd"):
+                destination = self.b.pointer(self.rp, target.imm)
+                self._taken(destination, self.retired(), checked=self.variant.way == "back")
+            else:
+                self._jump_dynamic(target)
+        elif self.fast:
+            self._jump_dynamic(target)
+        else:
+            self.s.pc = target
+            self.s.instret = self.s.instret + 1
+            self.tail("@h_goto", "null", "0")
+
+    def _taken(self, rp: str, cnt: str, checked: bool) -> None:
+        """Jump to a record; at back edges look for interrupts and the end of the slice first."""
+        b = self.b
+        if checked:
+            lines = b.load(b.pointer("%st", HART.offset["lines"]), order="monotonic")
+            due = lines & b.load(b.pointer("%st", HART.offset["line_mask"]))
+            ok, look = b.label(), b.label()
+            still = b.label()
+            b.branch_if((due == 0).raw, still, look, True)
+            b.place(still)
+            b.branch_if(Value(cnt, 64, b).lt(0).raw, ok, look, True)
+            b.place(look)
+            self.tail("@h_poll", rp, cnt)
+            b.place(ok)
+        self.dispatch(rp, cnt)
+
+    def _jump_dynamic(self, target: Value) -> None:
+        b = self.b
+        cnt = self.retired()
+        index = (target >> 12) & (ITLB_ENTRIES - 1)
+        entry = b.pointer(b.pointer("%tlb", REGIME.offset["itlb"]), index * ITLB_ENTRY.size)
+        hit, miss = b.label(), b.label()
+        tag = b.load(b.pointer(entry, ITLB_ENTRY.offset["tag"]))
+        b.branch_if((tag == (target & -4096)).raw, hit, miss, True)
+        b.place(miss)
+        self.s.pc = target
+        self.tail("@h_goto_counted", "null", cnt)
+        b.place(hit)
+        delta = b.load(b.pointer(entry, ITLB_ENTRY.offset["delta"]))
+        self.s.delta = delta
+        self._taken(b.to_pointer(delta + (target << 3)), cnt, checked=True)
+
+    def trap(self, cause: Operand, tval: Operand = 0) -> None:
+        if self._slow_only():
+            return
+        self.s.exc_cause = cause
+        self.s.exc_tval = tval
+        self.tail("@h_raise", "null", "0")
+
+    def illegal(self) -> None:
+        if self._slow_only():
+            return
+        self.trap(2, self.call("current_instruction"))
+
+    def failed(self, status: Value) -> None:
+        with super().when(status == 2):
+            self.tail("@h_exit", "null", "0")
+        self.tail("@h_raise", "null", "0")
+
+    def call(self, routine: Any, *arguments: Operand) -> Value:
+        if self._slow_only():
+            return Value(0, 64)
+        return super().call(routine, *arguments)
+
+    def context_changed(self, target: Value | None = None) -> None:
+        if not self._slow_only():
+            self._resynchronise(self.next_pc if target is None else target)
+
+    # -- memory
+    def _probe(self, address: Value, width: int, tag_name: str) -> str:
+        """The host address behind a guest address by the inline TLB; anything unusual bails out."""
+        b = self.b
+        wanted = address & (-4096 | (width // 8 - 1))
+        entry = b.pointer("%tlb", (address >> (12 - 5)) & ((DTLB_ENTRIES - 1) << 5))
+        tag = b.load(b.pointer(entry, DTLB_ENTRY.offset[tag_name]))
+        hit, miss = b.label(), b.label()
+        b.branch_if((tag == wanted).raw, hit, miss, True)
+        b.place(miss)
+        self.tail(f"@{self.slow_symbol}", self.rp, self.cnt)
+        b.place(hit)
+        return b.to_pointer(address + b.load(b.pointer(entry, DTLB_ENTRY.offset["addend"])))
+
+    def load(self, address: Value, width: int) -> Value:
+        if self.fast and not self.b.muted:
+            return self.b.load(self._probe(address, width, "read_tag"), width, "monotonic")
+        return self.call(f"slow_load{width}", address).lo(width)
+
+    def store(self, address: Value, value: Value) -> None:
+        if self.fast and not self.b.muted:
+            self.b.store(self._probe(address, value.width, "write_tag"), value, order="monotonic")
+        else:
+            self.call(f"slow_store{value.width}", address, value.zext(64))
+
+    def amo(self, op: str, address: Value, value: Value, aq: Operand, rl: Operand) -> Value:
+        name = _AMO.get(op, op)
+        if self.fast and not self.b.muted:
+            return self.b.atomic_rmw(name, self._probe(address, value.width, "write_tag"), value)
+        where = self.b.to_pointer(self.call("rmw_begin", address, value.width // 8))
+        old = self.b.atomic_rmw(name, where, value)
+        self.call("rmw_end")
+        return old
+
+    def cas(self, address: Value, expected: Value, new: Value, aq: Operand, rl: Operand) -> Value:
+        if self.fast and not self.b.muted:
+            return self.b.compare_exchange(self._probe(address, new.width, "write_tag"), expected, new)[0]
+        where = self.b.to_pointer(self.call("rmw_begin", address, new.width // 8))
+        old, _ = self.b.compare_exchange(where, expected, new)
+        self.call("rmw_end")
+        return old
+
+    def load_reserved(self, address: Value, width: int, aq: Operand, rl: Operand) -> Value:
+        return self.call("load_reserved", address, width // 8).lo(width)
+
+    def store_conditional(self, address: Value, value: Value, aq: Operand, rl: Operand) -> Value:
+        return self.call("store_conditional", address, value.zext(64), value.width // 8)
+
+    def fence(self, predecessors: Operand, successors: Operand, fm: Operand) -> None:
+        if not self.b.muted:
+            host.guest_fence(self.b, predecessors, successors, fm)
+
+    def fence_i(self) -> None:
+        if not self._slow_only():
+            super().fence_i()
+            self._resync = True
+
+    def sfence_vma(self, address: Value | None, asid: Value | None) -> None:
+        if not self._slow_only():
+            super().sfence_vma(address, asid)
+            self._resync = True
+
+    def flush_tlb(self) -> None:
+        if not self._slow_only():
+            super().flush_tlb()
+            self._resync = True
+
+    def check_cbo(self, address: Value, write: bool) -> None:
+        self.call("check_cbo", address, int(write))
+
+    def zero_block(self, address: Value) -> None:
+        self.call("zero_block", address)
+
+    # -- waiting
+    def pause(self) -> None:
+        self.call("spin_hint")
+
+    def wait_for_interrupt(self) -> None:
+        if not self._slow_only():
+            self.call("wait_for_interrupt")
+            self._resync = True
+
+    def wait_on_reservation(self, short: bool) -> None:
+        self.call("wait_on_reservation", int(short))
+
+
+class _Nested:
+    """A `when` that knows its depth: what is unconditional in a fast handler is not worth bailing out of."""
+
+    def __init__(self, h: HandlerEmitter, inner: Any) -> None:
+        self._h, self._inner = h, inner
+
+    def __enter__(self) -> None:
+        self._h._depth += 1
+        self._inner.__enter__()
+
+    def __exit__(self, *exc: Any) -> Any:
+        self._h._depth -= 1
+        return self._inner.__exit__(*exc)
+
+
+def _function(module: Module, symbol: str, attributes: str = "") -> Builder:
+    return Builder(module, f'dso_local {CC} i64 @"{symbol}"({ARGUMENTS})', f"nounwind {attributes}".strip())
+
+
+def compile_handler(module: Module, isa: Isa, variant: Variant) -> tuple[str, bool]:
+    """Define the handler of ``variant``: (its symbol, whether it needs the slow form beside it)."""
+    symbol = f"f_{variant.symbol}"
+    try:
+        b = _function(module, symbol)
+        h = HandlerEmitter(b, isa, variant, fast=True)
+        h.emit()
+        h.finish()
+        module.define(b)
+        return symbol, f'@{h.slow_symbol}(' in b.text()
+    except NeedsSlow:
+        return compile_slow(module, isa, variant, f"s_{variant.symbol}"), False
+
+
+def compile_slow(module: Module, isa: Isa, variant: Variant, symbol: str) -> str:
+    b = _function(module, symbol, "noinline")
+    h = HandlerEmitter(b, isa, variant, fast=False)
+    h.emit()
+    h.finish()
+    module.define(b)
+    return symbol
+
+
+def compile_fused(module: Module, isa: Isa, first: Variant, second: Variant) -> str:
+    """Define one handler for two instructions in a row; both must have fast forms, the first must fall through."""
+    symbol = f"p_{first.symbol}__{second.symbol}"
+    b = _function(module, symbol)
+    h = HandlerEmitter(b, isa, first, fast=True)
+    h._depth = 1
+    h.emit()
+    follow = HandlerEmitter(b, isa, second, fast=True, rp=h.next_record(), cnt=h.retired())
+    follow._depth = 1
+    follow.emit()
+    follow.finish()
+    module.define(b)
+    return symbol

@@ -1,0 +1,243 @@
+"""Puts the interpreter's module together: handlers of every instruction, routines, decoder, entry and exits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+from dataclasses import dataclass
+
+from mpemu import isa as _isa  # noqa: F401  (fills the instruction table)
+from mpemu.codegen import decoder, interrupts, lrsc, memory, near, tlb  # noqa: F401  (their routines)
+from mpemu.codegen.decoder import DECODE, SPECIAL_HANDLERS
+from mpemu.codegen.fp import emit_enter, emit_leave
+from mpemu.codegen.fusion import PAIRS
+from mpemu.codegen.handlers import ARGUMENTS, CC, compile_fused, compile_handler, compile_slow
+from mpemu.codegen.ir import Builder, Module
+from mpemu.codegen.records import Variant, specialisations
+from mpemu.codegen.routines import Native, compile_routine
+from mpemu.isa.hart import ROUTINES, Routine
+from mpemu.isa.profiles import IsaSpec
+from mpemu.isa.registry import COMPRESSED, INSNS, Insn
+from mpemu.isa.value import Value
+from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, REGIME
+
+FIRST_SECTION = ".text.first"
+"""The section that the linker puts at offset 0, so that a zeroed record means "not decoded"."""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The module's text, the symbols of the handlers by number, and how many fused pairs there are."""
+
+    text: str
+    handlers: tuple[str, ...]
+    variants: dict[str, Variant]
+
+
+class _Special(Native):
+    """The language for the handlers that are no instruction's: routines' verbs, and tail calls."""
+
+    def tail(self, symbol: str, rp: str = "null", cnt: str = "0") -> None:
+        result = self.b.op(f"musttail call {CC} i64 {symbol}(ptr %st, ptr {rp}, i64 {cnt}, ptr %tlb, ptr %tbl)")
+        self.b.terminate(f"ret i64 {result}")
+
+    def failed(self, status: Value) -> None:
+        with self.when(status == 2):
+            self.tail("@h_exit")
+        self.tail("@h_raise")
+
+    def enter_page(self, delta: Value) -> None:
+        """Continue at the record of pc, its page's ``delta`` known."""
+        b = self.b
+        self.s.delta = delta
+        rp = b.to_pointer(delta + (self.s.pc << 3))
+        cnt = self.s.instret - self.s.slice_end
+        regime = b.to_pointer(self.s.regime)
+        offset = b.load(rp, 32).zext(64)
+        target = b.pointer("%tbl", offset)
+        result = b.op(f"musttail call {CC} i64 {target}(ptr %st, ptr {rp}, i64 {cnt.raw}, ptr {regime}, ptr %tbl)")
+        b.terminate(f"ret i64 {result}")
+
+    def exact(self) -> None:
+        """Make pc and instret exact from %rp and %cnt."""
+        rp = self.b.from_pointer("%rp")
+        self.s.pc = (rp - self.s.delta) >> 3
+        self.s.instret = self.s.slice_end + Value("%cnt", 64, self.b)
+
+
+def _h_undecoded(h: _Special) -> None:
+    h.call("decode_run", h.b.from_pointer("%rp"))
+    offset = h.b.load("%rp", 32).zext(64)
+    h.tail(h.b.pointer("%tbl", offset), "%rp", "%cnt")
+
+
+def _h_goto_record(h: _Special) -> None:
+    h.exact()
+    h.tail("@h_goto")
+
+
+def _h_straddle(h: _Special) -> None:
+    h.exact()
+    h.call("straddling", h.s.pc)
+    offset = h.b.load(h.hart("scratch"), 32).zext(64)
+    h.tail(h.b.pointer("%tbl", offset), h.hart("scratch"), "%cnt")
+
+
+def _h_illegal(h: _Special) -> None:
+    h.exact()
+    h.s.exc_cause = 2
+    h.s.exc_tval = h.call("current_instruction")
+    h.tail("@h_raise")
+
+
+def _h_goto_counted(h: _Special) -> None:
+    """pc is set, instret is slice_end + %cnt."""
+    h.s.instret = h.s.slice_end + Value("%cnt", 64, h.b)
+    h.tail("@h_goto")
+
+
+def _h_goto(h: _Special) -> None:
+    """pc and instret are exact: go on there."""
+    b = h.b
+    pc = h.s.pc
+    index = (pc >> 12) & (ITLB_ENTRIES - 1)
+    entry = h.at(h.s.regime, index * ITLB_ENTRY.size + REGIME.offset["itlb"])
+    with h.when(b.load(b.pointer(entry, ITLB_ENTRY.offset["tag"])) == (pc & -4096), likely=True):
+        h.enter_page(b.load(b.pointer(entry, ITLB_ENTRY.offset["delta"])))
+    h.enter_page(h.call("fetch_page", pc))
+
+
+def _h_poll(h: _Special) -> None:
+    h.exact()
+    h.tail("@h_service")
+
+
+def _h_service(h: _Special) -> None:
+    h.call("service")
+    h.tail("@h_goto")
+
+
+def _h_resync(h: _Special) -> None:
+    """pc and instret are exact; what decides about interrupts or translation may have changed."""
+    h.call("take_due_interrupt")
+    h.tail("@h_goto")
+
+
+def _h_raise(h: _Special) -> None:
+    """pc and instret are exact, exc_cause and exc_tval say what to raise."""
+    h.call("raise_exception")
+    lines = h.get(h.hart("lines"), order="monotonic") & h.s.line_mask
+    with h.when(lines != 0):
+        h.tail("@h_service")  # a trap that traps again must not shut out the world
+    h.tail("@h_goto")
+
+
+def _h_exit(h: _Special) -> None:
+    h.b.terminate(f"ret i64 {h.s.exit_reason.raw}")
+
+
+_SPECIAL: tuple[Callable[[_Special], None], ...] = (
+    _h_undecoded,
+    _h_goto_record,
+    _h_straddle,
+    _h_illegal,
+    _h_goto_counted,
+    _h_goto,
+    _h_poll,
+    _h_service,
+    _h_resync,
+    _h_raise,
+    _h_exit,
+)
+
+
+def _compile_special(module: Module, isa: IsaSpec) -> None:
+    for define in _SPECIAL:
+        symbol = define.__name__[1:]
+        section = f' section "{FIRST_SECTION}"' if symbol == SPECIAL_HANDLERS[0] else ""
+        b = Builder(module, f"dso_local {CC} i64 @{symbol}({ARGUMENTS})", f"nounwind{section}")
+        h = _Special(b, isa, symbol)
+        define(h)
+        module.define(b)
+
+
+def _compile_entry(module: Module, isa: IsaSpec) -> None:
+    """``i64 @enter(ptr hart)``: run until an exit; its reason."""
+    b = Builder(module, "dso_local i64 @enter(ptr %st)", "nounwind")
+    emit_enter(b, "%st")
+    table = b.op(f"load ptr, ptr {b.pointer('%st', HART.offset['handlers'])}")
+    reason = b.op(f"call {CC} i64 @h_service(ptr %st, ptr null, i64 0, ptr null, ptr {table})")
+    emit_leave(b, "%st")
+    b.terminate(f"ret i64 {reason}")
+    module.define(b)
+
+
+def _variants(module: Module, isa: IsaSpec, insn: Insn, length: int) -> list[Variant]:
+    """All variants in which ``insn`` exists; compiled. Slow forms come with them."""
+    made: list[Variant] = []
+    slow_needed = False
+    no_operand: dict[str, int] = {}
+    for fixed in (*specialisations(insn), no_operand):
+        ways = ("far", "back", "fwd") if _is_relative_jump(isa, insn, length) else ("",)
+        for way in ways:
+            variant = Variant(insn, length, way, tuple(fixed.items()))
+            symbol, slow = compile_handler(module, isa, variant)
+            _SYMBOLS[variant] = symbol
+            slow_needed |= slow
+            made.append(variant)
+    if slow_needed and f"s_{insn.name}_{length}" not in _SYMBOLS.values():
+        compile_slow(module, isa, Variant(insn, length), f"s_{insn.name}_{length}")
+    return made
+
+
+_SYMBOLS: dict[Variant, str] = {}
+
+
+def _is_relative_jump(isa: IsaSpec, insn: Insn, length: int) -> bool:
+    if not insn.ends_block or "imm" not in insn.operands:
+        return False
+    scratch = Module()
+    b = Builder(scratch, f"i64 @probe({ARGUMENTS})")
+    from mpemu.codegen.handlers import HandlerEmitter
+
+    h = HandlerEmitter(b, isa, Variant(insn, length, "far"), fast=True)
+    h.emit()
+    return h.relative_jump
+
+
+def build_interpreter(isa: IsaSpec) -> Interpreter:
+    """The whole module for one ISA."""
+    module = Module()
+    _SYMBOLS.clear()
+    short_forms = {c.base for c in COMPRESSED if c.ext in isa.extensions}
+    variants: list[Variant] = []
+    for insn in INSNS.values():
+        if insn.ext in isa.extensions:
+            for length in (4, 2) if insn.name in short_forms else (4,):
+                variants += _variants(module, isa, insn, length)
+    symbols = [*SPECIAL_HANDLERS, *(_SYMBOLS[v] for v in variants)]
+    numbers = {v: i + len(SPECIAL_HANDLERS) for i, v in enumerate(variants)}
+
+    by_symbol = {v.symbol: v for v in variants}
+    pairs: dict[tuple[int, int], int] = {}
+    for first, second in PAIRS:
+        a, c = by_symbol.get(first), by_symbol.get(second)
+        if a and c and _SYMBOLS[a].startswith("f_") and _SYMBOLS[c].startswith("f_"):
+            pairs[numbers[a], numbers[c]] = len(symbols)
+            symbols.append(compile_fused(module, isa, a, c))
+    decoder.define_fusion_table(module, len(symbols), pairs)
+
+    module.declare(f"@handler_offsets = dso_local global [{len(symbols)} x i32] zeroinitializer")
+    _compile_special(module, isa)
+    _compile_entry(module, isa)
+    compile_routine(module, isa, _decode_routine(numbers, isa))
+    for made in ROUTINES.values():
+        compile_routine(module, isa, made)
+    return Interpreter(module.text(), tuple(symbols), {s: v for v, s in _SYMBOLS.items()})
+
+
+def _decode_routine(numbers: dict[Variant, int], isa: IsaSpec) -> Routine:
+    def decode(h: Native, word: Value, record: Value, page_offset: Value) -> None:
+        decoder.DecoderEmitter(h, numbers, isa.extensions).emit(word, record, page_offset)
+
+    return dataclasses.replace(DECODE, function=decode)

@@ -1,0 +1,80 @@
+"""Turns LLVM's object file into a blob that runs wherever it is mapped.
+
+All symbols are defined in the module and dso_local, so every relocation is relative between sections of the object. They
+are resolved here; what is left has none and can be mapped read-execute by any number of processes.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+
+from elftools.elf.elffile import ELFFile
+
+from mpemu.codegen.interpreter import FIRST_SECTION
+
+_ALLOC = 2
+_ALIGN = 64
+# x86-64 psABI, table 4.9: the PC-relative kinds that the small PIC code model produces
+_PC32, _PLT32, _PC64, _GOTPCRELX = 2, 4, 24, (9, 41, 42)
+
+
+class LinkError(Exception):
+    """The object has something that a blob can't have; a bug in the generator."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Linked code: bytes, and the offset of every symbol."""
+
+    data: bytes
+    symbols: dict[str, int]
+
+
+def _rank(name: str) -> int:
+    return 0 if name == FIRST_SECTION else 1 if name.startswith(".text") else 2
+
+
+def link(object_file: bytes, handlers: tuple[str, ...]) -> Blob:
+    """Lay out the sections, apply relocations, fill the table of handler offsets. LinkError if it can't be done."""
+    elf = ELFFile(io.BytesIO(object_file))
+    sections = list(elf.iter_sections())
+    wanted = [
+        i
+        for i, s in enumerate(sections)
+        if s["sh_flags"] & _ALLOC and s["sh_size"] and s.name not in (".eh_frame", ".note.GNU-stack")
+    ]
+    base: dict[int, int] = {}
+    image = bytearray()
+    for i in sorted(wanted, key=lambda i: _rank(sections[i].name)):
+        image += b"\xcc" * (-len(image) % _ALIGN)
+        base[i] = len(image)
+        section = sections[i]
+        image += bytes(section["sh_size"]) if section["sh_type"] == "SHT_NOBITS" else section.data()
+
+    table = elf.get_section_by_name(".symtab")
+    symbols = list(table.iter_symbols())
+    for section in sections:
+        if section["sh_type"] == "SHT_RELA" and section["sh_info"] in base:
+            for r in section.iter_relocations():
+                symbol = symbols[r["r_info_sym"]]
+                if symbol["st_shndx"] not in base:
+                    raise LinkError(f"{symbol.name or sections[section['sh_info']].name}: not in the module")
+                target = base[symbol["st_shndx"]] + symbol["st_value"] + r["r_addend"]
+                place = base[section["sh_info"]] + r["r_offset"]
+                kind = r["r_info_type"]
+                if kind in (_PC32, _PLT32):
+                    struct.pack_into("<i", image, place, target - place)
+                elif kind == _PC64:
+                    struct.pack_into("<q", image, place, target - place)
+                else:
+                    raise LinkError(f"relocation of type {kind} against {symbol.name}")
+
+    offsets = {s.name: base[s["st_shndx"]] + s["st_value"] for s in symbols if s.name and s["st_shndx"] in base}
+    if offsets[handlers[0]] != 0:
+        raise LinkError(f"{handlers[0]} is not at offset 0")
+    start = offsets["handler_offsets"]
+    for n, name in enumerate(handlers):
+        struct.pack_into("<I", image, start + 4 * n, offsets[name])
+    return Blob(bytes(image), offsets)

@@ -1,0 +1,200 @@
+"""Exact LR/SC: an SC fails if any other hart stored to the granule since the LR, ABA included.
+
+Only pages on which somebody has executed an LR pay (docs/design). Each RAM page has a mark: 0; an epoch (2 or more)
+while it is being marked; 1 when it is marked. Each hashed 64-byte granule has a version word: even, or odd while a
+store to it is under way on a marked page.
+
+Marking: take a new epoch, put it in the mark, ask every hart to drop its write tags. A hart acknowledges an epoch at a
+safepoint, which never lies between its look at a mark and the store that follows; an idle hart counts as having
+acknowledged (lrsc_ack all ones) and catches up before it runs on. When all have, the mark becomes 1: from then on every
+store to the page bumps its granule's version. An LR before that is no valid reservation; its SC fails, nobody waits.
+
+Orders that matter: the epoch is bumped before any ack is read, and an idle hart, waking up, publishes its ack, fences,
+and then reads the epoch: one of the two sees the other.
+"""
+
+from __future__ import annotations
+
+from mpemu.codegen import host
+from mpemu.codegen.memory import ALL_ONES, LOAD_ACCESS_FAULT, LOAD_MISALIGNED, READ, STORE_ACCESS_FAULT
+from mpemu.codegen.memory import STORE_MISALIGNED, WRITE, page_mark, ram_offset
+from mpemu.codegen.routines import Native, native
+from mpemu.codegen.tlb import for_each
+from mpemu.isa.value import Value
+from mpemu.layout import HART, LINES, VERSION_WORDS
+
+MARKED = 1
+KICK_EPOCH = 2
+"""Bit of the `kick` line: an epoch is to be acknowledged."""
+
+
+def version_word(h: Native, offset: Value) -> str:
+    return h.machine("versions", (offset >> 6) & (VERSION_WORDS - 1))
+
+
+@native
+def lock_version(h: Native, offset: Value) -> None:
+    """Hold the version word of the granule at RAM ``offset`` (odd) until rmw_end."""
+    word = version_word(h, offset)
+    spins = h.local(0)
+    with h.loop() as done:
+        seen = h.get(word, order="monotonic")
+        with h.when((seen & 1) == 0, likely=True):
+            _, mine = h.b.compare_exchange(word, seen, seen | 1)
+            with h.when(mine):
+                done()
+        host.pause(h.b)
+        spins.set(spins.get() + 1)
+        with h.when((spins.get() & 255) == 0):  # the holder may have lost its core
+            h.host("sched_yield", "")
+    h.s.locked_version = h.b.from_pointer(word)
+
+
+@native
+def acknowledge_epoch(h: Native) -> None:
+    """At a safepoint: drop write tags if a page is being marked, and say so."""
+    line = h.hart("lines", LINES.index("kick"))
+    h.rmw("and", line, ~KICK_EPOCH & 0xFF, 8)
+    epoch = h.get(h.machine("lrsc_epoch"), order="seq_cst")
+    with h.when(epoch != h.s.lrsc_epoch):
+        h.call("drop_write_tags")
+        h.s.lrsc_epoch = epoch
+    h.put(h.hart("lrsc_ack"), epoch, order="seq_cst")
+
+
+@native
+def become_idle(h: Native) -> None:
+    """From here to become_busy this hart stores nothing."""
+    h.put(h.hart("lrsc_ack"), ALL_ONES, order="seq_cst")
+
+
+@native
+def become_busy(h: Native) -> None:
+    h.put(h.hart("lrsc_ack"), h.s.lrsc_epoch, order="seq_cst")
+    h.full_fence()
+    h.call("acknowledge_epoch")
+
+
+@native
+def all_acknowledged(h: Native, epoch: Value) -> None:
+    """1 if every hart has dropped the write tags that it had before ``epoch``."""
+    result = h.local(1)
+
+    def look(i: Value) -> None:
+        ack = h.get(h.hart("lrsc_ack", base=h.other_hart(i)), order="seq_cst")
+        with h.when(ack.ltu(epoch)):
+            result.set(0)
+
+    for_each(h, h.m.harts, look)
+    h.ret(result.get())
+
+
+@native
+def mark_page(h: Native, offset: Value) -> None:
+    """Begin or go on marking the page at RAM ``offset``: 1 when it is marked."""
+    mark = page_mark(h, offset)
+    with h.when(h.get(mark, 32, "monotonic") == 0):
+        epoch = h.rmw("add", h.machine("lrsc_epoch"), 1) + 1
+        _, mine = h.b.compare_exchange(mark, Value(0, 32), epoch.lo(32))
+        with h.when(mine):
+
+            def ask(i: Value) -> None:
+                other = h.other_hart(i)
+                with h.when(other != h.b.from_pointer("%st")):
+                    h.rmw("or", h.hart("lines", LINES.index("kick"), base=other), KICK_EPOCH, 8)
+
+            for_each(h, h.m.harts, ask)
+    h.call("acknowledge_epoch")
+    epoch = h.get(mark, 32, "acquire").zext(64)
+    with h.when(epoch == MARKED):
+        h.ret(1)
+    with h.when(h.call("all_acknowledged", epoch) == 0):
+        h.call("spin_hint")  # whoever has to acknowledge may need this core
+        h.ret(0)
+    h.put(mark, MARKED, 32, order="seq_cst")
+    h.ret(1)
+
+
+@native
+def load_reserved(h: Native, va: Value, size: Value) -> None:
+    """LR: the value; a reservation if the page is marked."""
+    with h.when((va & (size - 1)) != 0):
+        h.trap(LOAD_MISALIGNED, va)
+    h.s.reservation = ALL_ONES
+    pa = h.call("translate", va, READ, size)
+    offset, is_ram = ram_offset(h, pa)
+    with h.when(~is_ram):
+        h.trap(LOAD_ACCESS_FAULT, va)
+    value = h.at(h.m.ram, offset)
+    ready = h.local(1)
+    with h.when(h.get(page_mark(h, offset), 32, "acquire") != MARKED, likely=False):
+        ready.set(h.call("mark_page", offset))
+    with h.when(ready.get() != 0):
+        word = version_word(h, offset)
+        before = h.get(word, order="seq_cst")
+        with h.when((before & 1) == 0):
+            h.s.reservation = pa
+            h.s.reservation_version = before
+    with h.when(size == 4):
+        h.ret(h.get(value, 32, "seq_cst").sext(64))
+    h.ret(h.get(value, 64, "seq_cst"))
+
+
+@native
+def store_conditional(h: Native, va: Value, value: Value, size: Value) -> None:
+    """SC: 0 on success. The compare-exchange of the version succeeds only if nobody wrote the granule since the LR."""
+    with h.when((va & (size - 1)) != 0):
+        h.trap(STORE_MISALIGNED, va)
+    pa = h.call("translate", va, WRITE, size)
+    offset, is_ram = ram_offset(h, pa)
+    with h.when(~is_ram):
+        h.trap(STORE_ACCESS_FAULT, va)
+    reserved = h.s.reservation
+    h.s.reservation = ALL_ONES
+    with h.when(reserved != pa):
+        h.ret(1)
+    word = version_word(h, offset)
+    version = h.s.reservation_version
+    _, mine = h.b.compare_exchange(word, version, version | 1)
+    with h.when(~mine):
+        h.ret(1)
+    target = h.at(h.m.ram, offset)
+    with h.when(size == 4):
+        h.put(target, value.lo(32), order="monotonic")
+    with h.otherwise():
+        h.put(target, value, order="monotonic")
+    h.put(word, version + 2, order="seq_cst")
+    h.ret(0)
+
+
+@native
+def wait_on_reservation(h: Native, short: Value) -> None:
+    """WRS: until the reserved granule's version changes or an interrupt line rises, at most some twenty yields."""
+    with h.when(h.s.reservation != ALL_ONES):
+        word = version_word(h, h.s.reservation - h.m.ram_base)
+        turns = h.local(0)
+        with h.loop() as done:
+            with h.when(h.get(word, order="monotonic") != h.s.reservation_version):
+                done()
+            with h.when(h.get(h.hart("lines"), order="monotonic") != 0):
+                done()
+            with h.when(turns.get() == 200):
+                done()
+            turns.set(turns.get() + 1)
+            h.call("spin_hint")
+
+
+@native
+def dma_written(h: Native, offset: Value, size: Value) -> None:
+    """Somebody outside wrote RAM at ``offset``: bump the versions of its granules, so that reservations on them fail."""
+    position = h.local(offset & -64)
+    with h.loop() as done:
+        with h.when(position.get().geu(offset + size)):
+            done()
+        with h.when(h.get(page_mark(h, position.get()), 32, "monotonic") != 0):
+            h.call("lock_version", position.get())
+            h.call("rmw_end")
+        position.set(position.get() + 64)
+
+
+assert HART.item["lrsc_ack"].kind == "u64"

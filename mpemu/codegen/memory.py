@@ -1,0 +1,280 @@
+"""Native routines of guest memory: the road that an access takes when the inline TLB says no.
+
+Translation and protection are the architecture's own routines (isa/mmu.py, isa/pmp.py). Behind them an address is RAM,
+which is entered in the TLB, or a device: near ones are served here, far ones leave the native loop; their reply is
+latched and the instruction runs again.
+"""
+
+from __future__ import annotations
+
+from mpemu.codegen.routines import Native, native
+from mpemu.isa.hart import Routine
+from mpemu.isa.value import Value
+from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, PAGE, REGIME
+from mpemu.vcpu.exits import ExitReason
+
+READ, WRITE, FETCH = 0, 1, 2
+LOAD_ACCESS_FAULT, STORE_ACCESS_FAULT, LOAD_MISALIGNED, STORE_MISALIGNED = 5, 7, 4, 6
+ALL_ONES = (1 << 64) - 1
+
+
+def ram_offset(h: Native, pa: Value) -> tuple[Value, Value]:
+    """(offset in RAM, 1 bit: whether it is RAM). Accesses never cross a page, so the first byte decides."""
+    offset = pa - h.m.ram_base
+    return offset, offset.ltu(h.m.ram_size)
+
+
+def page_mark(h: Native, offset: Value) -> str:
+    """Pointer to the LR/SC mark of the page at RAM ``offset``."""
+    return h.at(h.m.page_marks, (offset >> 12) << 2)
+
+
+def dtlb_entry(h: Native, va: Value) -> str:
+    return h.at(h.s.regime, (va >> (12 - 5)) & ((DTLB_ENTRIES - 1) << 5))
+
+
+def note_used(h: Native) -> None:
+    used = h.at(h.s.regime, REGIME.offset["used"])
+    h.put(used, h.get(used) | 1 | ((h.s.walk_shift != 12).zext(64) << 1))
+
+
+@native
+def fill_dtlb(h: Native, va: Value, offset: Value, tag: Value) -> None:
+    """Enter the page of ``va``, RAM offset ``offset``; ``tag`` 0: for reads, 8: for writes (DTLB_ENTRY)."""
+    entry = dtlb_entry(h, va)
+    page = va & -PAGE
+    other = h.b.pointer(entry, tag ^ 8)
+    with h.when(h.get(other) != page):
+        h.put(other, ALL_ONES)
+    h.put(h.b.pointer(entry, DTLB_ENTRY.offset["addend"]), h.m.ram + offset - va)
+    h.put(h.b.pointer(entry, DTLB_ENTRY.offset["size_mask"]), -(Value(1, 64) << h.s.walk_shift))
+    h.put(h.b.pointer(entry, tag), page)
+    note_used(h)
+
+
+def crosses_page(va: Value, size: int) -> Value:
+    return (va & (PAGE - 1)).gtu(PAGE - size)
+
+
+def make_load(width: int) -> Routine:
+    size = width // 8
+
+    def slow_load(h: Native, va: Value) -> None:
+        with h.when(h.s.mmio_latch != 0):
+            _consume_latch(h, va, LOAD_ACCESS_FAULT)
+        if size > 1:
+            with h.when(crosses_page(va, size), likely=False):
+                _load_across(h, va, size)
+        h.count("tlb_misses")
+        pa = h.call("translate", va, READ, size)
+        offset, is_ram = ram_offset(h, pa)
+        with h.when(is_ram, likely=True):
+            h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["read_tag"])
+            host = h.at(h.m.ram, offset)
+            with h.when((va & (size - 1)) != 0):
+                h.ret(h.b.load(host, width, align=1))
+            h.ret(h.get(host, width, "monotonic"))
+        with h.when((pa & (size - 1)) != 0):
+            h.trap(LOAD_ACCESS_FAULT, va)
+        h.ret(h.call("device_load", pa, size, va))
+
+    slow_load.__name__ = f"slow_load{width}"
+    return native(slow_load)
+
+
+def _consume_latch(h: Native, va: Value, fault: int) -> None:
+    latch = h.s.mmio_latch
+    h.s.mmio_latch = 0
+    with h.when(latch == 2):
+        h.trap(fault, va)
+    h.ret(h.s.mmio_value)
+
+
+def _load_across(h: Native, va: Value, size: int) -> None:
+    """A load that crosses a page, byte by byte; both pages are translated before anything is read."""
+    second = (va & -PAGE) + PAGE
+    low, high = _two_pages(h, va, second, READ, LOAD_ACCESS_FAULT)
+    value = h.local(0)
+    for i in range(size):
+        address = va + i
+        host = address.ltu(second).mux(low + address, high + address)
+        value.set(value.get() | (h.get(h.at(host), 8, "monotonic").zext(64) << (8 * i)))
+    h.ret(value.get())
+
+
+def _two_pages(h: Native, va: Value, second: Value, access: int, fault: int) -> tuple[Value, Value]:
+    """What to add to a guest address on either page to get the host address."""
+    first_offset, first_is_ram = ram_offset(h, h.call("translate", va, access, 1))
+    second_offset, second_is_ram = ram_offset(h, h.call("translate", second, access, 1))
+    with h.when(~(first_is_ram & second_is_ram)):
+        h.trap(fault, va)
+    return h.m.ram + first_offset - va, h.m.ram + second_offset - second
+
+
+def make_store(width: int) -> Routine:
+    size = width // 8
+
+    def slow_store(h: Native, va: Value, value: Value) -> None:
+        with h.when(h.s.mmio_latch != 0):
+            _consume_latch(h, va, STORE_ACCESS_FAULT)
+        if size > 1:
+            with h.when(crosses_page(va, size), likely=False):
+                _store_across(h, va, value, size)
+        h.count("tlb_misses")
+        pa = h.call("translate", va, WRITE, size)
+        offset, is_ram = ram_offset(h, pa)
+        with h.when(is_ram, likely=True):
+            host = h.at(h.m.ram, offset)
+            with h.when(h.get(page_mark(h, offset), 32, "monotonic") != 0):
+                if size > 1:  # may touch two granules: a byte at a time
+                    with h.when((va & (size - 1)) != 0):
+                        for i in range(size):
+                            h.call("store_byte", h.m.ram + offset + i, (value >> (8 * i)) & 0xFF)
+                        h.ret(0)
+                h.call("lock_version", offset)
+                h.put(host, value.lo(width), order="monotonic")
+                h.call("rmw_end")
+                h.ret(0)
+            h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"])
+            _put(h, host, value.lo(width), va)
+            h.ret(0)
+        with h.when((pa & (size - 1)) != 0):
+            h.trap(STORE_ACCESS_FAULT, va)
+        h.call("device_store", pa, value, size, va)
+
+    slow_store.__name__ = f"slow_store{width}"
+    return native(slow_store)
+
+
+def _put(h: Native, host: str, value: Value, va: Value) -> None:
+    size = value.width // 8
+    with h.when((va & (size - 1)) != 0):
+        h.b.store(host, value, align=1)
+    with h.otherwise():
+        h.b.store(host, value, order="monotonic")
+
+
+def _store_across(h: Native, va: Value, value: Value, size: int) -> None:
+    """A store that crosses a page, byte by byte; each byte honours the LR/SC marks of its page."""
+    second = (va & -PAGE) + PAGE
+    low, high = _two_pages(h, va, second, WRITE, STORE_ACCESS_FAULT)
+    for i in range(size):
+        address = va + i
+        host = address.ltu(second).mux(low + address, high + address)
+        h.call("store_byte", host, (value >> (8 * i)) & 0xFF)
+    h.ret(0)
+
+
+@native
+def store_byte(h: Native, host: Value, value: Value) -> None:
+    """Store one byte at a host address in RAM."""
+    offset = host - h.m.ram
+    with h.when(h.get(page_mark(h, offset), 32, "monotonic") != 0):
+        h.call("lock_version", offset)
+        h.put(h.at(host), value.lo(8), order="monotonic")
+        h.call("rmw_end")
+        h.ret(0)
+    h.put(h.at(host), value.lo(8), order="monotonic")
+
+
+@native
+def rmw_begin(h: Native, va: Value, size: Value) -> None:
+    """Begin an AMO or CAS: the host address. On a marked page it holds the granule's version until rmw_end."""
+    with h.when((va & (size - 1)) != 0):
+        h.trap(STORE_MISALIGNED, va)
+    h.count("tlb_misses")
+    pa = h.call("translate", va, WRITE, size)
+    offset, is_ram = ram_offset(h, pa)
+    with h.when(~is_ram):
+        h.trap(STORE_ACCESS_FAULT, va)
+    with h.when(h.get(page_mark(h, offset), 32, "monotonic") != 0):
+        h.call("lock_version", offset)
+    with h.otherwise():
+        h.s.locked_version = 0
+        h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"])
+    h.ret(h.m.ram + offset)
+
+
+@native
+def rmw_end(h: Native) -> None:
+    """End what rmw_begin or lock_version began: publish the granule's next version."""
+    word = h.s.locked_version
+    with h.when(word != 0):
+        pointer = h.at(word)
+        h.put(pointer, h.get(pointer) + 1, order="release")  # locked versions are odd
+        h.s.locked_version = 0
+
+
+@native
+def zero_block(h: Native, va: Value) -> None:
+    """cbo.zero: 64 bytes of zeros; one version covers the whole granule."""
+    start = va & -64
+    pa = h.call("translate", start, WRITE, 64)
+    offset, is_ram = ram_offset(h, pa)
+    with h.when(~is_ram):
+        h.trap(STORE_ACCESS_FAULT, va)
+    with h.when(h.get(page_mark(h, offset), 32, "monotonic") != 0):
+        h.call("lock_version", offset)
+    with h.otherwise():
+        h.s.locked_version = 0
+    for i in range(8):
+        h.put(h.at(h.m.ram, offset + 8 * i), 0, order="monotonic")
+    h.call("rmw_end")
+
+
+@native
+def check_cbo(h: Native, va: Value, write: Value) -> None:
+    """Translate a block's address: cbo.clean/flush/inval need a load or a store to be allowed (Zicbom)."""
+    access = (write != 0).mux(Value(WRITE, 64), READ)
+    _, status = h.call_status("translate", va & -64, access, 64)
+    with h.when((status != 0) & (write == 0)):
+        cause = h.s.exc_cause  # CBOs report store/AMO faults
+        h.trap((cause == 13).mux(Value(15, 64), STORE_ACCESS_FAULT), va)
+    with h.when(status != 0):
+        h.failed(status)
+
+
+@native
+def host_read_pte(h: Native, pa: Value) -> None:
+    """A PTE at a physical address; walk_fault tells whether it was RAM."""
+    offset, is_ram = ram_offset(h, pa)
+    with h.when(is_ram):
+        h.s.walk_fault = 0
+        h.ret(h.get(h.at(h.m.ram, offset), 64, "acquire"))
+    h.s.walk_fault = ALL_ONES
+
+
+@native
+def host_cas_pte(h: Native, pa: Value, expected: Value, new: Value) -> None:
+    """Replace a PTE atomically: 1 if it was ``expected``."""
+    offset, is_ram = ram_offset(h, pa)
+    with h.when(is_ram):
+        with h.when(h.get(page_mark(h, offset), 32, "monotonic") != 0):
+            h.call("lock_version", offset)
+        with h.otherwise():
+            h.s.locked_version = 0
+        _, done = h.b.compare_exchange(h.at(h.m.ram, offset), expected, new)
+        h.call("rmw_end")
+        h.ret(done)
+
+
+@native
+def far_load(h: Native, pa: Value, size: Value) -> None:
+    """Ask the coordinator; this instruction runs again when the reply is latched."""
+    h.s.mmio_address = pa
+    h.s.mmio_size = size
+    h.s.mmio_write = 0
+    h.leave(ExitReason.MMIO)
+
+
+@native
+def far_store(h: Native, pa: Value, value: Value, size: Value) -> None:
+    h.s.mmio_address = pa
+    h.s.mmio_size = size
+    h.s.mmio_write = 1
+    h.s.mmio_value = value
+    h.leave(ExitReason.MMIO)
+
+
+LOADS = tuple(make_load(w) for w in (8, 16, 32, 64))
+STORES = tuple(make_store(w) for w in (8, 16, 32, 64))

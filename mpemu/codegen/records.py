@@ -1,0 +1,79 @@
+"""Decoded instructions: the 16-byte record, and the variants in which an instruction's handler exists.
+
+A record stands for the instruction at one 2-byte slot of a code page: ``u32`` handler (offset from the start of the
+blob; 0: not decoded yet), four ``u8`` operands a b c d, and an ``i64``. The pc is implicit: records of a page are
+consecutive, so pc = (record address - delta) / 8 where delta belongs to the page's present virtual address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mpemu.isa.registry import Insn
+from mpemu.layout import PAGE, RECORD_PAGE_SIZE, RECORD_SIZE
+
+RECORD = RECORD_SIZE
+SLOTS = PAGE // 2
+RECORD_PAGE = RECORD_PAGE_SIZE
+"""Slots of a page, one behind them that goes to the next page, and padding to a multiple of 64 bytes."""
+
+HANDLER, A, B, C, D, IMM = 0, 4, 5, 6, 7, 8
+_FIXED_SLOTS = {"rd": A, "fd": A, "rs1": B, "fs1": B, "rs2": C, "fs2": C, "rs3": D, "fs3": D}
+# Ordering bits are not recorded: generated atomics are always sequentially consistent.
+STRONGEST = {"aq": 1, "rl": 1}
+
+
+def operand_slots(insn: Insn) -> dict[str, int]:
+    """Byte offset in the record of every operand that the body takes (IMM: the i64)."""
+    slots = {name: _FIXED_SLOTS[name] for name in insn.operands if name in _FIXED_SLOTS}
+    free = [s for s in (A, B, C, D) if s not in slots.values()]
+    for name in insn.operands:
+        if name in slots or name in STRONGEST:
+            continue
+        f = insn.pattern.fields[name]
+        if not f.signed and f.width <= 8 and free and name != "csr":
+            slots[name] = free.pop()
+        elif IMM not in slots.values():
+            slots[name] = IMM
+        else:
+            raise ValueError(f"{insn.name}: no room in the record for {name}")
+    return slots
+
+
+# Operands that are worth a handler of their own where they have this value: moves, compares with zero, plain jumps;
+# CSR reads; rounding by frm. The body then sees an int, and what depends on it folds.
+SPECIALISED: dict[str, tuple[dict[str, int], ...]] = {
+    "addi": ({"rs1": 0},),
+    "add": ({"rs1": 0},),
+    "beq": ({"rs2": 0},),
+    "bne": ({"rs2": 0},),
+    "blt": ({"rs2": 0}, {"rs1": 0}),
+    "bge": ({"rs2": 0}, {"rs1": 0}),
+    "jal": ({"rd": 0},),
+    "jalr": ({"rd": 0},),
+    "csrrs": ({"rs1": 0},),
+    "csrrc": ({"rs1": 0},),
+}
+
+
+def specialisations(insn: Insn) -> tuple[dict[str, int], ...]:
+    """Fixed operands, most specific first; the general form is not among them."""
+    if "rm" in insn.operands:
+        return ({"rm": 7},)
+    return SPECIALISED.get(insn.name, ())
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One handler of an instruction. ``way`` is "" or, for pc-relative jumps, how far: "back", "fwd" within the page
+    (the record's i64 is then the distance in bytes of records), or "far"."""
+
+    insn: Insn
+    length: int
+    way: str = ""
+    fixed: tuple[tuple[str, int], ...] = field(default=())
+
+    @property
+    def symbol(self) -> str:
+        parts = [self.insn.name, str(self.length), self.way, *(f"{k}{v}" for k, v in self.fixed)]
+        return "_".join(p for p in parts if p)

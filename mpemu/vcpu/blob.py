@@ -1,0 +1,174 @@
+"""The interpreter's machine code: from the user's cache, or made by a builder process; mapped read-execute.
+
+The cache key covers everything the code depends on: mpemu's own sources that go into it, the ISA, the host's CPU and
+the version of LLVM. No process but the builder imports llvmlite.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import mmap
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from mpemu.errors import MpemuError
+from mpemu.isa.profiles import IsaSpec
+from mpemu.paths import PACKAGE, cache_dir
+from mpemu.vcpu.blob_file import BlobError, BlobFile, read_blob
+
+Progress = Callable[[str, float], None]
+
+_SOURCES = ("isa", "codegen", "layout.py", "addresses.py", "vcpu/exits.py", "vcpu/blob_file.py")
+
+
+class BuildError(MpemuError):
+    """The interpreter could not be built."""
+
+
+class Blob:
+    """Machine code in this process (and, inherited, in those forked from it): ``address(symbol)``."""
+
+    def __init__(self, file: BlobFile) -> None:
+        self.symbols = file.symbols
+        self._map = _map_executable(file.code)
+        self.base = _address(self._map)
+
+    def address(self, symbol: str) -> int:
+        return self.base + self.symbols[symbol]
+
+    def routine(self, name: str, arguments: int) -> Callable[..., int]:
+        """A routine as a Python callable of (hart struct address, ``arguments`` more)."""
+        kind = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * (arguments + 1))
+        return kind(self.address(f"r_{name}"))
+
+
+def _map_executable(code: bytes) -> mmap.mmap:
+    """W^X: written through a descriptor, never through this mapping; sealed, so nobody can write it later.
+
+    memfd and not /dev/shm, which containers mount noexec.
+    """
+    fd = os.memfd_create("mpemu-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        size = -(-len(code) // mmap.PAGESIZE) * mmap.PAGESIZE
+        os.ftruncate(fd, size)
+        view = memoryview(code)
+        while view:
+            view = view[os.write(fd, view) :]
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        return mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+    except PermissionError as error:
+        raise BuildError(f"this system does not let a program map code that it generated: {error}") from error
+    finally:
+        os.close(fd)
+
+
+class _PyBuffer(ctypes.Structure):
+    """Py_buffer, of which only the first member is of interest (C API, "Buffer Protocol")."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.py_object),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+def _address(mapping: mmap.mmap) -> int:
+    """Where a read-only mapping lies. ctypes gives addresses of writable buffers only, hence the C API."""
+    buffer = _PyBuffer()
+    api = ctypes.pythonapi
+    if api.PyObject_GetBuffer(ctypes.py_object(mapping), ctypes.byref(buffer), 0):
+        raise BuildError("can't find the address of mapped code")
+    address = int(buffer.buf)
+    api.PyBuffer_Release(ctypes.byref(buffer))
+    return address
+
+
+@functools.cache
+def _source_digest() -> str:
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        root = PACKAGE / name
+        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+            digest.update(str(path.relative_to(PACKAGE)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _cpu() -> str:
+    """The host CPU as far as code generation may depend on it."""
+    wanted = ("model name", "flags", "cpu family", "model", "Features", "CPU part")
+    lines: dict[str, str] = {}
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key.strip() in wanted:
+                lines.setdefault(key.strip(), value.strip())
+    return f"{platform.machine()} {sorted(lines.items())}"
+
+
+def blob_path(isa: IsaSpec) -> Path:
+    """Where the cache keeps the interpreter for ``isa``."""
+    try:
+        llvm = metadata.version("llvmlite")
+    except metadata.PackageNotFoundError:
+        llvm = "none"
+    key = "\0".join((_source_digest(), str(isa), _cpu(), llvm))
+    return cache_dir() / "code" / f"interpreter-{hashlib.sha256(key.encode()).hexdigest()[:32]}.blob"
+
+
+def load_blob(isa: IsaSpec, progress: Progress | None = None) -> Blob:
+    """The interpreter for ``isa``: from the cache if it is there and sound, else built (some seconds). BuildError."""
+    path = blob_path(isa)
+    try:
+        return Blob(read_blob(path))
+    except (FileNotFoundError, BlobError):
+        with contextlib.suppress(OSError):
+            path.unlink()
+    _build(isa, path, progress)
+    try:
+        return Blob(read_blob(path))
+    except (OSError, BlobError) as error:
+        raise BuildError(f"the interpreter was built, but can't be used: {error}") from error
+
+
+def _build(isa: IsaSpec, path: Path, progress: Progress | None) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise BuildError(f"{path.parent}: can't keep compiled code there ({error}); set MPEMU_CACHE_DIR") from error
+    command = [sys.executable, "-m", "mpemu.codegen.build", str(isa), str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *filter(None, sys.path)])}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        assert process.stdout and process.stderr
+        try:
+            for line in process.stdout:
+                fraction, _, phase = line.strip().partition(" ")
+                if progress:
+                    progress(phase, float(fraction))
+            messages = process.stderr.read()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        last = messages.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+        raise BuildError(f"building the interpreter failed: {last[0]}")
