@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from mpemu.isa.csr_table import CSR_NUMBERS
-from mpemu.isa.privileged import MPP, MPP_SHIFT, MPRV, PTE_A, PTE_D, PTE_PPN_SHIFT, PTE_R, PTE_V, PTE_W, PTE_X, Access, Mode
+from mpemu.isa.privileged import (
+    MPP,
+    MPP_SHIFT,
+    MPRV,
+    PTE_A,
+    PTE_D,
+    PTE_PPN_SHIFT,
+    PTE_R,
+    PTE_V,
+    PTE_W,
+    PTE_X,
+    Access,
+    Mode,
+)
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.reference import GuestTrap, PhysicalBus, ReferenceHart
 from mpemu.isa.reference_core import number
