@@ -1,4 +1,4 @@
-"""A reference hart with the handles that tests of the privileged architecture want: CSRs by name, page tables, modes."""
+"""A reference hart with the handles that tests of the privileged architecture want: CSRs by name, page tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Physical memory protection: matching, priority, locking, what the CSRs read; and a comparison with the manual's words."""
+"""Physical memory protection: matching, priority, locking, what the CSRs read; a comparison with the manual's rules."""
 
 from __future__ import annotations
 
