@@ -135,10 +135,9 @@ def test_enables_by_mode(machine: PrivilegedMachine, irq: Irq, delegated: bool) 
     raise_lines(machine, irq)
     for mode in Mode:
         for status in (0, SIE, MIE):
-            if delegated:
-                taken = mode == Mode.U or (mode == Mode.S and status == SIE)
-            else:
-                taken = mode != Mode.M or status == MIE
+            to_supervisor = mode == Mode.U or (mode == Mode.S and status == SIE)
+            to_machine = mode != Mode.M or status == MIE
+            taken = to_supervisor if delegated else to_machine
             assert due(machine, mode, status) == (irq if taken else None)
             assert machine.call("enabled_interrupts") == (1 << irq if taken else 0)
     machine.state["mie"] = 0
