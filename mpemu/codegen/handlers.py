@@ -68,7 +68,7 @@ class HandlerEmitter(Core):
         self._depth = 0
         self._resync = False
         delta = b.load(b.pointer("%st", HART.offset["delta"]))
-        self._pc = PcValue(((b.from_pointer(rp) - delta) >> 3).raw, self)
+        self._pc = PcValue((b.from_pointer(rp) - delta).sra(3).raw, self)
 
     @property
     def slow_symbol(self) -> str:

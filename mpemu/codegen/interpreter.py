@@ -61,7 +61,7 @@ class _Special(Native):
     def exact(self) -> None:
         """Make pc and instret exact from %rp and %cnt."""
         rp = self.b.from_pointer("%rp")
-        self.s.pc = (rp - self.s.delta) >> 3
+        self.s.pc = (rp - self.s.delta).sra(3)
         self.s.instret = self.s.slice_end + Value("%cnt", 64, self.b)
 
 
