@@ -9,7 +9,7 @@ message               sender              reply      meaning
 :class:`Parked`       vCPU                -          all harts of this process stand still, it waits for commands
 :class:`Failed`       vCPU                -          the process gives up and exits; the text says why
 :class:`Reply`        coordinator         -          the answer, in the reply slot
-:class:`Reset`        coordinator         -          architectural reset of one hart; only while parked
+:class:`Reset`        coordinator         -          architectural reset of one hart; Parked says that it is done
 :class:`Resume`       coordinator         -          run; the `stop` lines have been lowered before
 :class:`Quit`         coordinator         -          end the process
 ====================  ==================  =========  ================================================================
@@ -123,7 +123,7 @@ class TimersDue(Message):
 @_message(4, Sender.VCPU)
 @dataclass(frozen=True, slots=True)
 class Parked(Message):
-    """Sent once when the process is ready, and after each stop."""
+    """Sent once when the process is ready, after each stop, and after each Reset."""
 
 
 @_message(5, Sender.VCPU)

@@ -13,7 +13,8 @@ class VCpuHandle:
 
     def __init__(self, index: int, harts: list[int], pid: int) -> None:
         self.index, self.harts, self.pid = index, harts, pid
-        self.parked = False
+        self.owed = 1
+        """Parked messages that are to come: for the start, each reset, each resume (which ends with a stop)."""
         self.status: int | None = None
         """As of waitpid() once it has ended: see :attr:`fate`."""
         self._pidfd = os.pidfd_open(pid)
@@ -21,6 +22,11 @@ class VCpuHandle:
     def fileno(self) -> int:
         """Readable from the moment of the process's death."""
         return self._pidfd
+
+    @property
+    def parked(self) -> bool:
+        """Stands still, and has done all that it was told."""
+        return self.owed == 0
 
     @property
     def alive(self) -> bool:

@@ -67,7 +67,7 @@ class VCpuPool:
     ) -> None:
         """Serve the processes from ``loop``.
 
-        ``answer`` gives the reply of a request; ``parked()`` is called whenever the last of them has parked;
+        ``answer`` gives the reply of a request; ``parked()`` is called whenever all are parked after some were not;
         ``failed(hart, why)`` when one gave up or died.
         """
         self._loop, self._answer_request, self._parked, self._failed = loop, answer, parked, failed
@@ -79,7 +79,7 @@ class VCpuPool:
     def _answer(self, index: int, message: Message) -> Reply | None:
         match message:
             case Parked():
-                self.handles[index].parked = True
+                self.handles[index].owed -= 1
                 if self.all_parked:
                     self._parked()
                 return None
@@ -105,15 +105,16 @@ class VCpuPool:
             self._board.raise_stop(handle.index)
 
     def reset(self, hart: int, pc: int, a0: int, a1: int, a2: int = 0) -> None:
-        """Reset a hart; all are parked."""
+        """Reset a hart; all are parked, and will be again when that is done."""
         for handle in self.handles:
             if hart in handle.harts:
+                handle.owed += 1
                 self._board.command(handle.index, Reset(hart, pc, a0, a1, a2))
 
     def resume(self, deadline: int) -> None:
         """Let all parked processes run. ``deadline``: see messages.Resume."""
         for handle in self.handles:
-            handle.parked = False
+            handle.owed += 1
             self._board.lower_stop(handle.index)
             self._board.command(handle.index, Resume(deadline))
 

@@ -14,7 +14,7 @@ class Engine(Protocol):
 
     hart: Any
 
-    def reset(self, pc: int, a0: int, a1: int) -> None:
+    def reset(self, *, pc: int, a0: int, a1: int) -> None:
         """Architectural reset; execution begins at ``pc`` with these argument registers."""
         ...
 

@@ -61,6 +61,7 @@ class VCpu:
                     return
                 case Reset():
                     self._reset(command)
+                    self.port.send(Parked())
                 case Quit():
                     raise Leave(0)
                 case _:
@@ -68,7 +69,7 @@ class VCpu:
 
     def _reset(self, command: Reset) -> None:
         engine = self.engines[self.harts.index(command.hart)]
-        engine.reset(command.pc, command.a0, command.a1)
+        engine.reset(pc=command.pc, a0=command.a0, a1=command.a1)
         engine.hart.x[A2] = command.a2
         self.forget()
 
