@@ -7,9 +7,9 @@ mswi and mtimer, and sswi for supervisor software interrupts. The registers are 
 from __future__ import annotations
 
 from mpemu.addresses import CLINT, CLINT_SIZE, SSWI, SSWI_SIZE
-from mpemu.devices.device import Device, DeviceContext, DeviceProperties, State, hart_label
+from mpemu.devices.device import Device, DeviceContext, DeviceProperties, State
 from mpemu.devices.regions import MemoryRegion
-from mpemu.devicetree import Cell, Node, Ref, cells64
+from mpemu.devicetree import Cell, Node, Ref, cells64, hart_label
 from mpemu.layout import LINES
 
 NEVER = (1 << 64) - 1
@@ -66,6 +66,7 @@ class Aclint(Device):
                     "interrupts-extended": supervisor,
                     "interrupt-controller": None,
                     "#interrupt-cells": 0,
+                    "#address-cells": 0,
                 },
             ),
         ]

@@ -15,16 +15,8 @@ from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from mpemu.devices.regions import MemoryRegion
-from mpemu.devicetree import Node, Property, Ref, cells64
+from mpemu.devicetree import PLIC_LABEL, Node, Property, Ref, cells64
 from mpemu.layout import PLIC_SOURCES
-
-PLIC_LABEL = "plic"
-
-
-def hart_label(hart: int) -> str:
-    """The device-tree label of a hart's interrupt controller."""
-    return f"hart{hart}_interrupts"
-
 
 LAST_SOURCE = PLIC_SOURCES - 1
 

@@ -7,9 +7,9 @@ plic_lock. Here is the rest: place, reset, device tree, snapshot. Devices drive 
 from __future__ import annotations
 
 from mpemu.addresses import PLIC, PLIC_SIZE
-from mpemu.devices.device import PLIC_LABEL, Device, DeviceContext, DeviceProperties, State, hart_label
+from mpemu.devices.device import Device, DeviceContext, DeviceProperties, State
 from mpemu.devices.regions import MemoryRegion
-from mpemu.devicetree import Cell, Node, Ref, cells64
+from mpemu.devicetree import PLIC_LABEL, Cell, Node, Ref, cells64, hart_label
 from mpemu.layout import LINES, PLIC_SOURCES
 
 M_EXTERNAL, S_EXTERNAL = 11, 9

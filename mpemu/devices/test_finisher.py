@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from mpemu.addresses import TEST_FINISHER
 from mpemu.devices.device import DeviceContext, MmioDevice, MmioProperties
-from mpemu.devicetree import Node
+from mpemu.devicetree import SYSCON_LABEL, Node
 
 FAIL = 0x3333
 PASS = 0x5555
 RESET = 0x7777
-LABEL = "test"
 
 
 class TestFinisherProperties(MmioProperties):
@@ -50,4 +49,4 @@ class TestFinisher(MmioDevice):
             self.context.request_reboot()
 
     def fdt_nodes(self) -> list[Node]:
-        return [self.node("test", ["sifive,test1", "sifive,test0", "syscon"], LABEL)]
+        return [self.node("test", ["sifive,test1", "sifive,test0", "syscon"], SYSCON_LABEL)]
