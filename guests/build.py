@@ -41,6 +41,8 @@ COMPILE = (
     f"-ffile-prefix-map={ROOT}=.",  # no paths of the building machine in the debug information
     f"-I{LIB}",
 )
+# what the wheel ships keeps its symbols but no debug information, which names directories of the building machine
+LINK_SHIPPED = ("-Wl,--strip-debug",)
 LINK = ("-nostdlib", "-static", "-Wl,--gc-sections", "-Wl,--build-id=none", f"-Wl,-T,{LINKER_SCRIPT}")
 
 
@@ -125,10 +127,11 @@ def _object(source: Path) -> Path:
 
 
 def _link(program: Program, objects: list[Path]) -> Path:
-    key = _digest(_compiler_version(), *TARGET, *LINK, LINKER_SCRIPT.read_bytes(), *(o.name for o in objects))
+    flags = (*TARGET, *LINK, *(LINK_SHIPPED if program.name in SHIPPED_PROGRAMS else ()))
+    key = _digest(_compiler_version(), *flags, LINKER_SCRIPT.read_bytes(), *(o.name for o in objects))
     stamp = BUILD / f"{program.name}.stamp"
     if not (program.elf.exists() and stamp.exists() and stamp.read_text() == key):
-        _make(program.elf, (*TARGET, *LINK, *objects))
+        _make(program.elf, (*flags, *objects))
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.write_text(key)
     return program.elf

@@ -21,3 +21,5 @@ class GuestBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         spec.loader.exec_module(builder)
         builder.build(builder.SHIPPED_PROGRAMS)
         build_data["artifacts"].append("mpemu/guests/*.elf")
+        if version != "editable":  # a checkout's configs are found where they are, see mpemu/paths.py
+            build_data["force_include"][str(Path(self.root) / "configs")] = "mpemu/configs"

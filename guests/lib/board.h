@@ -10,6 +10,8 @@
 #define UART 0x10000000ul
 #define RAM 0x80000000ul
 
+#define NOTHING_THERE 0x2200000ul /* an address that no device has */
+
 #define UART_IRQ 10
 #define MTIME_HZ 10000000ul
 

@@ -103,6 +103,7 @@ enter_mode:
     add     sp, sp, a2
     la      ra, mode_return
     add     ra, ra, a2
+    li      a7, 0                       # not MODE_RETURN, should the function execute an ecall
     mret
 
 .globl mode_resume
