@@ -8,6 +8,7 @@ line number, and nothing is ever instantiated from the file.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,8 @@ MAX_VALUES = 10_000
 MAX_DEPTH = 16
 
 _TAG = "tag:yaml.org,2002:"
-_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+|\+)\]")
+_END = sys.maxsize
 
 
 def dotted(key: Key) -> str:
@@ -48,12 +50,18 @@ class Source:
         return self.name
 
     def override(self, path: str, value: Any, origin: str) -> None:
-        """Set one value (``--set harts.isa=rv64gc``); mappings on the way are made. ConfigError if that can't be."""
+        """Set one value (``--set harts.isa=rv64gc``); ``devices[+]`` adds an entry. Mappings on the way are made.
+
+        ConfigError if that can't be.
+        """
         key = _parse_path(path, origin)
         place: Any = self.data
         for step, following in pairwise(key):
             place = _enter(place, step, following, origin, path)
         last = key[-1]
+        if last == _END and isinstance(place, list):
+            last = len(place)
+            key = (*key[:-1], last)
         if isinstance(place, list) and isinstance(last, int) and last < len(place):
             place[last] = value
         elif isinstance(place, list) and last == len(place):
@@ -100,7 +108,7 @@ def _parse_path(path: str, origin: str) -> Key:
         match = _STEP.match(path, position)
         if not match or (match[1] and key and path[position - 1] != "."):
             break
-        key.append(match[1] if match[1] else int(match[2]))
+        key.append(match[1] or (_END if match[2] == "+" else int(match[2])))
         position = match.end()
         if path[position : position + 1] == "." and position + 1 < len(path):
             position += 1
@@ -228,4 +236,4 @@ class _Converter:
 
 
 def _kind(value: Any) -> str:
-    return {list: "a list", str: "a string"}.get(type(value), f"a {type(value).__name__}")
+    return "a list" if isinstance(value, list) else f"{value!r:.40}"
