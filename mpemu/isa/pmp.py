@@ -48,7 +48,7 @@ def pmp_check(h: Hart, pa: Value, size: Value, access: Value, priv: Value) -> No
     last = (pa + size - 1) >> 12
     machine = priv == Mode.M
     count = h.s.pmp_count
-    for entry in range(PMP_ENTRIES):
+    for entry in range(PMP_ENTRIES if count.constant is None else count.constant):
         with h.when(count.leu(entry)):
             h.ret(machine.zext())
         start, end = _get(h, "pmp_first", entry), _get(h, "pmp_end", entry)

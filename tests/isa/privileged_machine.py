@@ -33,7 +33,7 @@ LEVELS = {8: 3, 9: 4, 10: 5}
 
 
 class PrivilegedMachine:
-    """One hart. Unless told otherwise: every extension, memory open to all modes (PMP entry 15), traps go to M."""
+    """One hart. Unless told otherwise: every extension, memory open to all modes (PMP entry 8), traps go to M."""
 
     def __init__(self, isa: str = "max", open_memory: bool = True) -> None:
         self.now = 0
@@ -42,8 +42,8 @@ class PrivilegedMachine:
         self.state = self.hart.s.values
         self.write("mtvec", HANDLER)
         if open_memory:
-            self.write("pmpaddr15", ALL)
-            self.write("pmpcfg2", 0x1F << 56)
+            self.write("pmpaddr8", ALL)
+            self.write("pmpcfg2", 0x1F)
 
     # -- instructions
     def run(self, mnemonic: str, mode: int | None = None, **operands: int) -> int:
