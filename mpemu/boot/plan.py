@@ -101,9 +101,9 @@ def plan_boot(files: BootFiles, chosen: Chosen, ram_base: int, ram_size: int, ma
             pieces.append(Piece("initrd", start, data, len(data)))
     own = read_file(files.dtb, "dtb") if files.dtb else b""
     dtb = with_chosen(own, chosen, f"dtb {files.dtb}") if files.dtb else make_tree(chosen)
+    _check(pieces, ram_base, ram_size)
     dtb_address = _place_dtb(len(dtb), ram_base, ram_size, pieces)
     pieces.append(Piece("device tree", dtb_address, dtb, len(dtb)))
-    _check(pieces, ram_base, ram_size)
     entry = first.entry if first else ram_base
     next_address = kernel.entry if firmware and kernel else 0
     rom = boot_rom(entry, dtb_address, next_address)
@@ -136,7 +136,7 @@ def _place_dtb(size: int, base: int, ram_size: int, pieces: list[Piece]) -> int:
 
 
 def _check(pieces: list[Piece], base: int, size: int) -> None:
-    """Everything lies in RAM or the ROM's place is not touched, and nothing overlaps."""
+    """Everything lies in RAM, and nothing overlaps."""
     for piece in pieces:
         last = piece.address + piece.size - 1
         if piece.address < base or last >= base + size:

@@ -9,6 +9,7 @@ from mpemu.devices.device import Device
 DEVICES: dict[str, str] = {
     "aclint": "mpemu.devices.aclint:Aclint",
     "goldfish-rtc": "mpemu.devices.rtc:GoldfishRtc",
+    "htif": "mpemu.devices.htif:Htif",
     "ns16550a": "mpemu.devices.uart:Uart",
     "pflash": "mpemu.devices.pflash:Pflash",
     "plic": "mpemu.devices.plic:Plic",
