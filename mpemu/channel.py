@@ -81,6 +81,7 @@ class ChannelSegment:
         self.doorbell.close()
         for bell in self.reply_bells:
             bell.close()
+        self._segment.close()
 
 
 class VCpuPort:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,7 @@ def test_any_sequence(wanted: list[RunState]) -> None:
             with pytest.raises(StateError, match=before.value):
                 states.go(state)
             assert states.now is before
-    assert all(new in TRANSITIONS[old] for old, new in zip(history, history[1:], strict=False))
+    assert all(new in TRANSITIONS[old] for old, new in pairwise(history))
 
 
 def test_shape_of_the_table() -> None:

@@ -32,12 +32,14 @@ def fork_vcpu(name: str, keep: Iterable[int], build: Callable[[], VCpu]) -> int:
     coordinator = os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
-    gc.freeze()  # the child's collector leaves the inherited objects, and so their pages, alone
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)  # until the child ignores them
     try:
         pid = os.fork()
     except OSError as error:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         raise HostError(f"{name}: no new process: {error.strerror}") from None
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
     code = FAILED_EXIT_CODE
     try:
@@ -68,6 +70,7 @@ def _settle(name: str, coordinator: int, keep: set[int]) -> None:
     signal.set_wakeup_fd(-1)
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
     gc.disable()  # the run loops make no cycles
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):
