@@ -98,14 +98,6 @@ class Near(Protocol):
         """Clear bits of a slot's InterruptStatus; the line falls when none is left."""
         ...
 
-    def virtio_status(self, slot: int) -> int:
-        """A slot's InterruptStatus."""
-        ...
-
-    def virtio_notified(self, slot: int) -> int:
-        """Take (read and clear, in one step) the queues of a slot that were notified: bit q for queue q."""
-        ...
-
     def dma_written(self, address: int, length: int) -> None:
         """Guest RAM was written by a device: LR reservations there are lost."""
         ...

@@ -27,6 +27,7 @@ class NearDevices:
         self._set_level = blob.routine("plic_set_level", 2)
         self._raise_line = blob.routine("raise_line", 3)
         self._virtio_interrupt = blob.routine("virtio_interrupt", 2)
+        self._virtio_acknowledge = blob.routine("virtio_acknowledge", 2)
         self._dma_written = blob.routine("dma_written", 2)
         self._device_load = blob.routine("device_load", 3)
 
@@ -41,6 +42,10 @@ class NearDevices:
     def virtio_interrupt(self, slot: int, bits: int) -> None:
         """Set bits of the slot's InterruptStatus and raise its line."""
         self._virtio_interrupt(self._address, slot, bits)
+
+    def virtio_ack(self, slot: int, bits: int) -> None:
+        """Clear bits of the slot's InterruptStatus; the line falls when none is left. For the reset of a device."""
+        self._virtio_acknowledge(self._address, slot, bits)
 
     def dma_written(self, address: int, length: int) -> None:
         """Guest RAM was written at guest physical ``address``: LR reservations there are gone."""

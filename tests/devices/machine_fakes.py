@@ -74,27 +74,20 @@ class FakeMemory:
 
 @dataclass
 class FakeNear:
+    isr: Any
     levels: dict[int, int] = field(default_factory=dict)
-    isr: dict[int, int] = field(default_factory=dict)
-    notified: dict[int, int] = field(default_factory=dict)
     dma: list[tuple[int, int]] = field(default_factory=list)
 
     def set_irq(self, source: int, level: int) -> None:
         self.levels[source] = level
 
     def virtio_interrupt(self, slot: int, bits: int) -> None:
-        self.isr[slot] = self.isr.get(slot, 0) | bits
+        self.isr[slot] |= bits
         self.levels[1 + slot] = 1
 
     def virtio_ack(self, slot: int, bits: int) -> None:
-        self.isr[slot] = self.isr.get(slot, 0) & ~bits
+        self.isr[slot] &= ~bits
         self.levels[1 + slot] = int(bool(self.isr[slot]))
-
-    def virtio_status(self, slot: int) -> int:
-        return self.isr.get(slot, 0)
-
-    def virtio_notified(self, slot: int) -> int:
-        return self.notified.pop(slot, 0)
 
     def dma_written(self, address: int, length: int) -> None:
         self.dma.append((address, length))
@@ -104,7 +97,8 @@ class FakeMachine:
     """``context`` for a device, and what it asked for: ``shutdowns``, ``reboots``, ``warnings``."""
 
     def __init__(self, deterministic: bool = False) -> None:
-        self.loop, self.memory, self.near = FakeLoop(), FakeMemory(), FakeNear()
+        self.loop, self.memory = FakeLoop(), FakeMemory()
+        self.near = FakeNear(self.memory.machine.virtio_isr)
         self.clock = SteppedClock()
         self.shutdowns: list[int] = []
         self.reboots = 0

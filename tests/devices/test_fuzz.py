@@ -52,7 +52,8 @@ def test_every_device_is_fuzzed_or_near() -> None:
 @pytest.mark.parametrize("name", DEVICES)
 def test_registry_names_the_class_that_has_the_name(name: str) -> None:
     found = device_class(name)
-    assert (found.type_name == name and found.__doc__ is not None) or found.Properties.__doc__
+    assert found.type_name == name
+    assert (found.Properties.__doc__ or "").startswith(f"``{name}``: "), "the text of `mpemu list devices`"
     assert found.Properties.model_json_schema()["additionalProperties"] is False
 
 
