@@ -176,9 +176,9 @@ class Machine:
                 self.loop.quit()
 
     def _all_parked(self) -> None:
+        self._patience.cancel()
         match self.states.now:
             case RunState.STOPPING:
-                self._patience.cancel()
                 self._freeze()
                 self._ran_ns += monotonic_ns() - self._since
                 self.states.go(RunState.PAUSED)
@@ -208,6 +208,7 @@ class Machine:
         """To the state after power-on; paused when the vCPUs have done their part."""
         self._reboot = False
         self.states.go(RunState.RESETTING)
+        self._patience.arm(monotonic_ns() + STOP_PATIENCE_NS)
         for index in range(self.memory.harts):
             self._retired[index] += self.memory.hart(index).instret
             self.memory.hart(index).instret = 0

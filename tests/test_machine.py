@@ -240,7 +240,7 @@ def test_kill_at_random_moments_leaves_nothing() -> None:
     assert set(os.listdir("/dev/shm")) <= shm
     del machine
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == fds
+    assert len(os.listdir("/proc/self/fd")) <= fds
 
 
 def test_exception_in_a_vcpu_is_reported() -> None:
@@ -276,7 +276,7 @@ def test_bug_in_a_device_is_named() -> None:
 
 
 def test_hart_that_will_not_park_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpemu.machine.STOP_PATIENCE_NS", 50_000_000)
+    monkeypatch.setattr("mpemu.machine.STOP_PATIENCE_NS", 200_000_000)
 
     def program(engine: FakeEngine) -> Steps:
         if engine.index == 1:
@@ -285,7 +285,7 @@ def test_hart_that_will_not_park_is_reported(monkeypatch: pytest.MonkeyPatch) ->
 
     machine, _ = build(program)
     with machine:
-        later(machine, 20, machine.request_shutdown)
+        later(machine, 300, machine.request_shutdown)
         with pytest.raises(VCpuCrashed, match="hart 1: did not park"):
             machine.run(timeout_s=30)
 
