@@ -101,7 +101,10 @@ def emit_set_flags(b: Builder, state: str, flags: Value) -> None:
 
 def emit_raise(b: Builder, state: str, flags: Value) -> None:
     """fflags |= ``flags`` (64 bits)."""
-    _write(b, state, _read(b, state) | _to_host(flags))
+    before = _read(b, state)
+    after = before | _to_host(flags)
+    with b.when(after != before, likely=False):  # writing MXCSR is slow, and flags stay set
+        _write(b, state, after)
 
 
 def emit_set_rounding(b: Builder, state: str, frm: Value) -> None:
