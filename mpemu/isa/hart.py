@@ -57,12 +57,20 @@ class Isa(Protocol):
 class Hart(Protocol):
     """The whole interface of bodies and routines."""
 
-    isa: Isa
-    x: Registers
-    """Integer registers; x[0] reads zero and ignores writes."""
-    f: Registers
-    """Floating-point registers as raw 64-bit patterns. Bodies that write one call :meth:`fp_dirty`."""
-    s: State
+    @property
+    def isa(self) -> Isa: ...
+    @property
+    def x(self) -> Registers:
+        """Integer registers; x[0] reads zero and ignores writes."""
+        ...
+
+    @property
+    def f(self) -> Registers:
+        """Floating-point registers as raw 64-bit patterns. Bodies that write one call :meth:`fp_dirty`."""
+        ...
+
+    @property
+    def s(self) -> State: ...
 
     # -- control
     @property
@@ -103,8 +111,8 @@ class Hart(Protocol):
 
     def context_changed(self, target: Value | None = None) -> None:
         """Privilege, mstatus, satp, interrupt enables or pending bits may have changed: look again at what depends on
-        them, and take an interrupt that is now due before the next instruction: the one at ``target`` (xRET), or the one
-        behind this. Last effect of a body; may stand at the end of a ``when``."""
+        them, and take an interrupt that is now due before the next instruction, which is the one at ``target`` (xRET)
+        or the one behind this. Last effect of a body; may stand at the end of a ``when``."""
         ...
 
     # -- memory: addresses are virtual, sizes come from the widths; may trap

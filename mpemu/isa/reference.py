@@ -12,10 +12,11 @@ Interrupt lines are :attr:`ReferenceHart.lines`, mip's bits; devices are :class:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mpemu.isa import registry
 from mpemu.isa.fp import DYN, FORMATS, INTEGERS
-from mpemu.isa.hart import ROUTINES, Operand
+from mpemu.isa.hart import Hart, Operand
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.reference_core import GuestTrap, number
 from mpemu.isa.reference_memory import MemoryVerbs, MmioRange, PhysicalBus
@@ -59,10 +60,11 @@ class ReferenceHart(MemoryVerbs):
     def step(self) -> bool:
         """Take an interrupt that is due, then execute one instruction or take its trap. False: still waiting (WFI)."""
         self._begin()
-        if self.waiting and not self._wakes_up():
+        pending = self._enabled_and_pending()
+        if self.waiting and not pending:
             return False
         self.waiting = False
-        if "pending_interrupt" in ROUTINES:
+        if pending:
             cause = number(self.call("pending_interrupt"))
             if cause:
                 self._enter_trap(cause, 0)
@@ -70,8 +72,6 @@ class ReferenceHart(MemoryVerbs):
         try:
             self._execute()
         except GuestTrap as trap:
-            if "take_trap" not in ROUTINES:
-                raise
             self._begin()
             self._enter_trap(trap.cause, trap.tval)
         return True
@@ -104,7 +104,8 @@ class ReferenceHart(MemoryVerbs):
     def _enter_trap(self, cause: int, tval: int) -> None:
         self.call("take_trap", cause, tval, self.pc)  # sets pc
 
-    def _wakes_up(self) -> bool:
+    def _enabled_and_pending(self) -> bool:
+        """What ends WFI: an interrupt that mie enables, whether the current mode takes it or not."""
         pending = number(self.irq_lines()) | self.s.values["mip"]
         return bool(pending & self.s.values["mie"])
 
@@ -167,3 +168,9 @@ class ReferenceHart(MemoryVerbs):
 
     def fp_dirty(self) -> None:
         self.s.mstatus = self.s.mstatus | FS_DIRTY
+
+
+if TYPE_CHECKING:
+
+    def _implements_the_protocol(hart: ReferenceHart) -> Hart:
+        return hart

@@ -25,6 +25,10 @@ class GuestTrap(Exception):
         self.cause, self.tval = cause, tval
 
 
+class _Returned(Exception):
+    """A routine returns: unwinds to its call."""
+
+
 def number(operand: Operand) -> int:
     """An operand as an unsigned Python int (an int stays as it is)."""
     return operand if isinstance(operand, int) else int(operand.raw)
@@ -107,16 +111,14 @@ class Core:
         """Where the current instruction jumps to, if it does."""
         self._begin()
 
+    live: bool
+    """Whether the guest really is here, inside conditions that hold."""
+
     def _begin(self) -> None:
         """Forget the previous instruction's control flow."""
         self.target = None
-        self._path, self._returned, self._else = True, False, False
+        self.live, self._else = True, False
         self._result = Value(0, 64)
-
-    @property
-    def live(self) -> bool:
-        """Whether the guest really is here: inside conditions that hold, in a routine that has not returned."""
-        return self._path and not self._returned
 
     # -- control
     @property
@@ -131,21 +133,21 @@ class Core:
     def when(self, condition: Value) -> Iterator[None]:
         if condition.width != 1:
             raise TypeError(f"{self.name}: when() takes a 1-bit condition, not {condition.width} bits")
-        outer = self._path
-        self._path = outer and number(condition) == 1
+        outer = self.live
+        self.live = outer and number(condition) == 1
         try:
             yield
         finally:
-            self._path = outer
+            self.live = outer
             self._else = outer and number(condition) == 0
 
     @contextmanager
     def otherwise(self) -> Iterator[None]:
-        outer, self._path = self._path, self._else
+        outer, self.live = self.live, self._else
         try:
             yield
         finally:
-            self._path, self._else = outer, False
+            self.live, self._else = outer, False
 
     def local(self, initial: Operand, width: int = 64) -> LocalVariable:
         return LocalVariable(self, initial, width)
@@ -172,15 +174,18 @@ class Core:
                 raise TypeError(f"{self.name}: {routine.name}: {parameter} has 64 bits, not {value.width}")
         if not self.live:
             return Value(0, 64)
-        frame = self._path, self._returned, self._else, self._result, self.name
-        self._path, self._returned, self._result, self.name = True, False, Value(0, 64), routine.name
+        frame = self._else, self._result, self.name
+        self._result, self.name = Value(0, 64), routine.name
         try:
             routine.function(self, *values)
-            return self._result
+        except _Returned:
+            pass
         finally:
-            self._path, self._returned, self._else, self._result, self.name = frame
+            result = self._result
+            self._else, self._result, self.name = frame
+        return result
 
     def ret(self, value: Operand = 0) -> None:
         if self.live:
             self._result = value.zext(64) if isinstance(value, Value) else Value(value, 64)
-            self._returned = True
+            raise _Returned

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mpemu.isa.hart import ROUTINES, Isa, Operand
+from mpemu.isa.hart import Isa, Operand
 from mpemu.isa.reference_core import Core, GuestTrap, number
 from mpemu.isa.value import Value
 
@@ -118,9 +118,8 @@ class MemoryVerbs(Core):
 
     # -- translation
     def translate(self, address: int, access: int, size: int) -> int:
-        """The physical address; identity while no routine ``translate`` is defined."""
-        translate = ROUTINES.get("translate")
-        return number(self.call(translate, address, access, size)) if translate else address
+        """The physical address, by the routine of isa/mmu.py."""
+        return number(self.call("translate", address, access, size))
 
     def _pieces(self, address: int, size: int, access: int) -> list[tuple[int, int]]:
         """(physical address, bytes): two pieces if the access crosses a page. Traps if any byte may not be accessed."""
@@ -161,11 +160,16 @@ class MemoryVerbs(Core):
     def fetch(self) -> int:
         """The instruction at pc: 16 or 32 bits. Instructions lie in RAM."""
         pc = self.s.values["pc"]
-        word = self._fetch_parcel(pc)
-        return word | self._fetch_parcel((pc + 2) & NO_TRANSLATION) << 16 if word & 3 == 3 else word
+        physical = self.translate(pc, FETCH, 2)
+        word = self._parcel(physical, pc)
+        if word & 3 != 3:
+            return word
+        behind = (pc + 2) & NO_TRANSLATION
+        # A page is translated, and protected by PMP, as a whole.
+        physical = physical + 2 if behind % PAGE else self.translate(behind, FETCH, 2)
+        return word | self._parcel(physical, behind) << 16
 
-    def _fetch_parcel(self, address: int) -> int:
-        physical = self.translate(address, FETCH, 2)
+    def _parcel(self, physical: int, address: int) -> int:
         if not self.bus.is_ram(physical, 2):
             raise GuestTrap(ACCESS_FAULT[FETCH], address)
         return self.bus.read(physical, 2)

@@ -126,7 +126,7 @@ class Insn:
     ends_block: bool
     doc: str
 
-    @property
+    @functools.cached_property
     def operands(self) -> tuple[str, ...]:
         """Field names in the order of the body's parameters."""
         return tuple(inspect.signature(self.body).parameters)[1:]

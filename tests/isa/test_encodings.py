@@ -122,9 +122,7 @@ def test_compressed_text_assembles_to_the_same_halfword(tmp_path: Path) -> None:
 # -- capstone
 
 CAPSTONE = capstone.Cs(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC)
-UNKNOWN_TO_CAPSTONE = (
-    "Zabha Zacas Zawrs Zicbom Zicboz Zihintpause Zba Zbb Zbc Zbs Zicond Zfh Zfhmin Svinval Zcb".split()
-)
+KNOWN_TO_CAPSTONE = {"I", "M", "Zaamo", "Zalrsc", "F", "D", "Zicsr", "Zifencei", "S"}
 
 
 def by_capstone(word: int, length: int) -> str | None:
@@ -142,7 +140,7 @@ def canonical(text: str | None) -> str | None:
     return re.sub(r"^(csrr\w* \w+, |csr[wsc]i? )\w+", r"\1CSR", text)
 
 
-@pytest.mark.parametrize("insn", [i for i in INSNS.values() if i.ext not in UNKNOWN_TO_CAPSTONE], ids=lambda i: i.name)
+@pytest.mark.parametrize("insn", [i for i in INSNS.values() if i.ext in KNOWN_TO_CAPSTONE], ids=lambda i: i.name)
 def test_text_is_capstones(insn: Insn) -> None:
     for _, word in encodings(insn, 30, random.Random(insn.name)):
         assert canonical(disassemble(word)) == canonical(by_capstone(word, 4))
