@@ -16,7 +16,7 @@ from mpemu.isa.value import Value
 @pytest.mark.parametrize("operation", operations(), ids=" ".join)
 def test_exact_equals_oracle(operation: Operation) -> None:
     op, fmt, to = operation
-    for xs in chain(operands(operation, 20), related(operation, 20)):
+    for xs in chain(operands(operation, 10), related(operation, 10)):
         values = tuple(Value(x, width(k)) for x, k in zip(xs, kinds(operation), strict=True))
         for rm in MODES if rounds(operation) else (0,):
             result, flags = fp_exact.evaluate(op, fmt, values, Value(rm, 64), to)
