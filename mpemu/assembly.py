@@ -1,0 +1,184 @@
+"""From a config to a machine that is ready to run: memory, vCPU processes, board, console.
+
+The order matters: shared memory and doorbells first, then the fork of the vCPUs (nothing of asyncio and no thread exists
+by then, and the processes stay small), then everything that only the coordinator needs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import random
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from mpemu.addresses import BOOT_ROM
+from mpemu.board import Board, placed_devices
+from mpemu.boot.rom import ROM_SIZE
+from mpemu.config import MachineConfig
+from mpemu.devices.bus import BusError
+from mpemu.devices.chardev import Chardev, EscapeActions, make_chardev
+from mpemu.devices.device import DeviceContext, Near, Timer
+from mpemu.devices.virtio.console import VirtioConsole, VirtioConsoleProperties
+from mpemu.devices.virtio.mmio import VirtioProperties
+from mpemu.errors import ConfigError
+from mpemu.isa.profiles import IsaSpec
+from mpemu.loop import MainLoop
+from mpemu.machine import Machine, Parts, Start
+from mpemu.memory import MachineMemory
+from mpemu.notifier import Notifier
+from mpemu.timers import SteppedClock
+from mpemu.vcpu.blob import Progress, load_blob
+from mpemu.vcpu.engine import Engine
+from mpemu.vcpu.near import NearDevices
+from mpemu.vcpu.pool import VCpuPool
+
+DETERMINISTIC_EPOCH_NS = 1_577_836_800 * 10**9
+"""The wall clock of a deterministic machine at its start: 2020-01-01."""
+
+
+def _warn(message: str) -> None:
+    print(f"mpemu: {message}", file=sys.stderr)
+
+
+@dataclass
+class Assembled:
+    """A machine and its board. Use ``machine`` as a context manager: it closes everything."""
+
+    machine: Machine
+    board: Board
+    console: Chardev
+
+
+def assemble(
+    config: MachineConfig,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = _warn,
+    monitor: Callable[[str], str] | None = None,
+) -> Assembled:
+    """Make the machine. ``monitor`` executes lines typed after Ctrl-A c. Raises errors of mpemu/errors.py."""
+    blob = load_blob(IsaSpec.parse(config.harts.isa), progress)
+    deterministic = config.execution == "deterministic"
+    with ExitStack() as kept, ExitStack() as until_machine:
+        memory = MachineMemory(config.harts.count, config.memory)
+        kept.callback(memory.close)
+        rom = _boot_rom(memory)
+        bells = {} if deterministic else _doorbells(config, memory, kept)
+        pool = VCpuPool(
+            memory,
+            lambda shared, hart: Engine(blob, shared, hart),
+            deterministic,
+            config.seed,
+            config.engine.quantum,
+        )
+        until_machine.callback(pool.close)
+        pool.start([bell.fileno() for bell in bells.values()])
+        loop = MainLoop(SteppedClock() if deterministic else None)
+        until_machine.callback(loop.close)
+        context = _context(config, loop, memory, NearDevices(blob, memory), warn)
+        board = Board(config, context, memory.ram, memoryview(rom))
+        kept.callback(board.close)
+
+        def load() -> Start:
+            rom[:] = board.plan.rom
+            board.plan.load(memory)
+            return Start(board.plan.start, board.plan.dtb_address, board.plan.info_address)
+
+        machine = Machine(Parts(memory, pool, loop, board.bus, (BusError,), load, list(board.devices)))
+        context.request_shutdown, context.request_reboot = machine.request_shutdown, machine.request_reboot
+        until_machine.pop_all()
+        machine.closing.push(kept.pop_all())
+    try:
+        console = make_chardev(
+            config.console, loop, EscapeActions(lambda: machine.request_shutdown(0), lambda text: None, monitor)
+        )
+        board.connect(console)
+        _extra_consoles(board, config, loop, machine)
+        board.realize()
+        for slot, bell in bells.items():
+            loop.on_notify(bell, board.virtio[slot].doorbell, f"doorbell of {board.virtio[slot].id}")
+        _open(console, config.console, machine)
+    except BaseException:
+        machine.close()
+        raise
+    return Assembled(machine, board, console)
+
+
+def _boot_rom(memory: MachineMemory) -> mmap.mmap:
+    """Memory for the boot ROM that vCPUs can execute; filled when the machine is reset."""
+    rom = mmap.mmap(-1, ROM_SIZE)
+    machine = memory.machine
+    machine.rom_base[0], machine.rom_size[0] = BOOT_ROM, ROM_SIZE
+    machine.rom_host[0] = ctypes.addressof(ctypes.c_char.from_buffer(rom))
+    return rom
+
+
+def _doorbells(config: MachineConfig, memory: MachineMemory, kept: ExitStack) -> dict[int, Notifier]:
+    """An eventfd for each virtio slot with a device, which vCPUs ring by themselves."""
+    bells: dict[int, Notifier] = {}
+    for _, properties in placed_devices(config):
+        if isinstance(properties, VirtioProperties) and properties.slot is not None:
+            bell = bells[properties.slot] = Notifier()
+            kept.callback(bell.close)
+            memory.machine.virtio_doorbell[properties.slot] = bell.fileno() + 1
+    return bells
+
+
+class _ShiftedTimer:
+    """A timer of the virtual clock with deadlines in the deterministic machine's wall clock."""
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+
+    def arm(self, deadline_ns: int) -> None:
+        self._timer.arm(deadline_ns - DETERMINISTIC_EPOCH_NS)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+
+def _context(
+    config: MachineConfig, loop: MainLoop, memory: MachineMemory, near: Near, warn: Callable[[str], None]
+) -> DeviceContext:
+    """Devices' surroundings; requests are connected when there is a machine."""
+    deterministic = config.execution == "deterministic"
+
+    def timer(callback: Callable[[], None]) -> Timer:
+        return _ShiftedTimer(loop.virtual.timer(callback)) if deterministic else loop.host.timer(callback)
+
+    return DeviceContext(
+        loop=loop,
+        memory=memory,
+        near=near,
+        request_shutdown=lambda code: None,
+        request_reboot=lambda: None,
+        clock=(lambda: DETERMINISTIC_EPOCH_NS + loop.virtual.now()) if deterministic else loop.host.now,
+        timer=timer,
+        random=random.Random(config.seed).randbytes if deterministic else os.urandom,
+        deterministic=deterministic,
+        warn=warn,
+    )
+
+
+def _extra_consoles(board: Board, config: MachineConfig, loop: MainLoop, machine: Machine) -> None:
+    """virtio-consoles have backends of their own."""
+    properties = {p.slot: p for _, p in placed_devices(config) if isinstance(p, VirtioConsoleProperties)}
+    for slot, device in board.virtio.items():
+        if isinstance(device, VirtioConsole) and (spec := properties[slot].console) != "none":
+            if spec == "stdio" == config.console:
+                raise ConfigError(f"{device.id}: stdio is the UART's console already; use file:, unix: or pty")
+            actions = EscapeActions(lambda: machine.request_shutdown(0), lambda text: None)
+            chardev = make_chardev(spec, loop, actions)
+            device.attach_chardev(chardev)
+            _open(chardev, spec, machine)
+
+
+def _open(chardev: Chardev, spec: str, machine: Machine) -> None:
+    machine.closing.callback(chardev.close)
+    try:
+        chardev.open()
+    except OSError as error:
+        raise ConfigError(f"console: {spec} can't be opened: {error.strerror or error}") from error
