@@ -85,6 +85,7 @@ class Machine:
         self._patience = self.loop.realtime.timer(self._out_of_patience, "harts that don't park")
         self._ran_ns = self._since = 0
         self._retired = [0] * self.memory.harts
+        self._last_statistics: MachineStatistics | None = None
         self._freeze()
         self._pool.attach(self.loop, self._answer, self._all_parked, self._vcpu_failed)
 
@@ -140,7 +141,9 @@ class Machine:
         return guest_exit_code(self._shutdown or 0)
 
     def statistics(self) -> MachineStatistics:
-        """What the harts did so far; exact while they are parked, and at the end."""
+        """What the harts did so far; exact while they are parked, and at the end, also after :meth:`close`."""
+        if self._last_statistics is not None:
+            return self._last_statistics
         running = monotonic_ns() - self._since if self.states.now in (RunState.RUNNING, RunState.STOPPING) else 0
         return gather(self.memory, (self._ran_ns + running) / 1e9, self._retired)
 
@@ -150,6 +153,7 @@ class Machine:
 
     def close(self) -> None:
         """End the processes and give everything back; harmless the second time."""
+        self._last_statistics = self.statistics()
         self._pool.close()
         self.closing.close()
         self.loop.close()
