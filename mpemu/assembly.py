@@ -1,7 +1,7 @@
 """From a config to a machine that is ready to run: memory, vCPU processes, board, console.
 
-The order matters: shared memory and doorbells first, then the fork of the vCPUs (nothing of asyncio and no thread exists
-by then, and the processes stay small), then everything that only the coordinator needs.
+The order matters: shared memory and doorbells first, then the fork of the vCPUs (nothing of asyncio and no thread
+exists by then, and the processes stay small), then everything that only the coordinator needs.
 """
 
 from __future__ import annotations
@@ -88,13 +88,14 @@ def assemble(
             return Start(board.plan.start, board.plan.dtb_address, board.plan.info_address)
 
         machine = Machine(Parts(memory, pool, loop, board.bus, (BusError,), load, list(board.devices)))
-        context.request_shutdown, context.request_reboot = machine.request_shutdown, machine.request_reboot
+        context.request_reboot = machine.request_reboot
         until_machine.pop_all()
         machine.closing.push(kept.pop_all())
     try:
         console = make_chardev(
             config.console, loop, EscapeActions(lambda: machine.request_shutdown(0), lambda text: None, monitor)
         )
+        context.request_shutdown = _shutdown(machine, console)
         board.connect(console)
         _extra_consoles(board, config, loop, machine)
         board.realize()
@@ -174,6 +175,16 @@ def _extra_consoles(board: Board, config: MachineConfig, loop: MainLoop, machine
             chardev = make_chardev(spec, loop, actions)
             device.attach_chardev(chardev)
             _open(chardev, spec, machine)
+
+
+def _shutdown(machine: Machine, console: Chardev) -> Callable[[int], None]:
+    """The guest's power-off: its last words come before anything that we say."""
+
+    def shutdown(code: int) -> None:
+        console.flush()
+        machine.request_shutdown(code)
+
+    return shutdown
 
 
 def _open(chardev: Chardev, spec: str, machine: Machine) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import stat
 import time
 from collections.abc import Callable
 
@@ -21,8 +20,8 @@ HIGH_WATER = 64 * 1024
 HARD_LIMIT = 4 * HIGH_WATER
 """Beyond this, output is dropped: the guest ignored the flow control and nobody reads."""
 CHUNK = 4096
-CLOSE_PATIENCE_S = 0.5
-"""How long close() waits for a slow reader to take what is still queued."""
+PATIENCE_S = 0.5
+"""How long flush() waits for a slow reader to take what is still queued."""
 
 
 class Chardev:
@@ -55,11 +54,14 @@ class Chardev:
     def write(self, data: bytes) -> None:
         """Queue output."""
 
+    def flush(self) -> None:
+        """Write out what is queued, as far as that goes without waiting long."""
+
     def input_wanted(self) -> None:
         """The device has room again."""
 
     def close(self) -> None:
-        """Write out what is queued, as far as that goes without waiting long, and give the host side back."""
+        """Flush, and give the host side back."""
 
 
 class FdChardev(Chardev):
@@ -69,7 +71,7 @@ class FdChardev(Chardev):
         super().__init__()
         self._loop = loop
         self._in = self._out = -1
-        self._in_is_file = False
+        self._always_ready = False
         self._queue = bytearray()
         self._flush_later = loop.bottom_half(self._flush)
         self._read_later = loop.bottom_half(self._readable)
@@ -82,7 +84,7 @@ class FdChardev(Chardev):
     def connect(self, input_fd: int, output_fd: int) -> None:
         """Use these descriptors (owned from now on; -1: none). They should not block."""
         self._in, self._out = input_fd, output_fd
-        self._in_is_file = input_fd >= 0 and stat.S_ISREG(os.fstat(input_fd).st_mode)
+        self._always_ready = False
         self.input_wanted()
         self._schedule_flush()
 
@@ -145,15 +147,18 @@ class FdChardev(Chardev):
         if self._in < 0 or self._reading or self._room() <= 0:
             return
         self._reading = True
-        if self._in_is_file:  # always ready, and epoll does not take it
-            self._read_later.schedule()
-        else:
-            self._loop.add_reader(self._in, self._readable)
+        if not self._always_ready:
+            try:
+                self._loop.add_reader(self._in, self._readable)
+                return
+            except PermissionError:  # epoll does not take files and /dev/null, which never let one wait
+                self._always_ready = True
+        self._read_later.schedule()
 
     def _stop_reading(self) -> None:
         if self._reading:
             self._reading = False
-            if not self._in_is_file:
+            if not self._always_ready:
                 self._loop.remove_reader(self._in)
 
     def _readable(self) -> None:
@@ -173,10 +178,10 @@ class FdChardev(Chardev):
             self._stop_reading()
             self.end_of_input()
             return
-        if self._in_is_file:
+        if self._always_ready:
             self._reading = False
         self.incoming(data)
-        if self._in_is_file:
+        if self._always_ready:
             self.input_wanted()
         elif self._room() <= 0:
             self._stop_reading()
@@ -199,13 +204,16 @@ class FdChardev(Chardev):
                 os.close(self._out)
         self._out = -1
 
-    def close(self) -> None:
-        end = time.monotonic() + CLOSE_PATIENCE_S
+    def flush(self) -> None:
+        end = time.monotonic() + PATIENCE_S
         try:
             while self._queue and self._out >= 0 and (left := end - time.monotonic()) > 0:
                 if select.select([], [self._out], [], left)[1]:
                     del self._queue[: os.write(self._out, self._queue[:CHUNK])]
         except (OSError, ValueError):
-            pass
+            self._queue.clear()
+
+    def close(self) -> None:
+        self.flush()
         self._queue.clear()
         self.disconnect()
