@@ -26,8 +26,8 @@ from mpemu.paths import configs_dir, guests_dir, linux_dir
 PAGE = 4096
 MIN_MEMORY, MAX_MEMORY = 64 << 10, 1 << 38
 
-ON_BOARD = ("aclint", "goldfish-rtc", "ns16550a", "plic", "sifive-test")
-"""Device types that every `virt` machine has, exactly once; a config does not list them."""
+ON_BOARD = ("aclint", "goldfish-rtc", "htif", "ns16550a", "plic", "sifive-test")
+"""Types that the `virt` board brings by itself (htif: if the guest's ELF asks for it); configs don't list them."""
 
 IMAGES = {
     "opensbi": ("linux", "fw_dynamic.bin"),
@@ -146,8 +146,8 @@ class DeviceConfig:
     properties: DeviceProperties
 
     def dump(self) -> dict[str, Any]:
-        given = self.properties.model_dump(mode="json")
-        return {"type": self.type, **{name: value for name, value in given.items() if value not in (None, "")}}
+        """As a config says it. Places that the board gives out (slot, flash bank) stay open if they were."""
+        return {"type": self.type, **self.properties.model_dump(mode="json", exclude_unset=True)}
 
 
 class MachineConfig(Section):

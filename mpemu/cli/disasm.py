@@ -100,13 +100,14 @@ def _elf(data: bytes, name: str) -> tuple[list[tuple[int, bytes]], dict[int, str
                 parts.append((section["sh_addr"], section.data()))
             if isinstance(section, SymbolTableSection):
                 for entry in section.iter_symbols():
-                    if entry.name and entry["st_info"]["type"] in ("STT_FUNC", "STT_NOTYPE", "STT_OBJECT"):
+                    named = entry.name and not entry.name.startswith((".L", "$"))  # $x and $d mark code and data
+                    if named and entry["st_info"]["type"] in ("STT_FUNC", "STT_NOTYPE", "STT_OBJECT"):
                         symbols.setdefault(entry["st_value"], entry.name)
     except (ELFError, ConstructError, ValueError, KeyError, IndexError, OverflowError, AttributeError, TypeError) as e:
         raise GuestImageError(f"{name}: malformed ELF file: {e or type(e).__name__}") from e
     if not parts:
         raise GuestImageError(f"{name}: this ELF file has no executable section")
-    return parts, {address: text for address, text in symbols.items() if not text.startswith((".L", "$"))}
+    return parts, symbols
 
 
 def _cut(parts: list[tuple[int, bytes]], symbols: dict[int, str], symbol: str, name: str) -> tuple[int, bytes]:
