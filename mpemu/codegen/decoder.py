@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.records import HANDLER, IMM, RECORD, RECORD_PAGE, Variant, operand_slots, specialisations
 from mpemu.codegen.core import SINK
+from mpemu.codegen.ir import Module
+from mpemu.codegen.records import HANDLER, IMM, RECORD, RECORD_PAGE, Variant, operand_slots, specialisations
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.hart import Operand, Routine
 from mpemu.isa.registry import COMPRESSED, INSNS, Compressed, Field, Insn, Pattern

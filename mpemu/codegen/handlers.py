@@ -17,7 +17,7 @@ from typing import Any
 from mpemu.codegen import host
 from mpemu.codegen.core import Core, NeedsSlow, RegisterField
 from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.records import A, B, C, D, HANDLER, IMM, RECORD, STRONGEST, Variant, operand_slots
+from mpemu.codegen.records import HANDLER, IMM, RECORD, STRONGEST, Variant, operand_slots
 from mpemu.isa.hart import Isa, Operand
 from mpemu.isa.value import Value
 from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, HART, ITLB_ENTRIES, ITLB_ENTRY, REGIME

@@ -9,9 +9,9 @@ more and then blocks; the waker sets the line, fences, and writes the eventfd if
 from __future__ import annotations
 
 from mpemu.codegen import host
+from mpemu.codegen.lrsc import KICK_EPOCH
 from mpemu.codegen.memory import ALL_ONES
 from mpemu.codegen.routines import Native, native
-from mpemu.codegen.lrsc import KICK_EPOCH
 from mpemu.isa.value import Value
 from mpemu.layout import HART, LINES, REGIME
 from mpemu.vcpu.exits import ExitReason
@@ -87,9 +87,8 @@ def update_context(h: Native) -> None:
     mpp = (mstatus >> MSTATUS_MPP) & 3
     mxr = (mstatus >> MSTATUS_MXR) & 1
     index = h.local(0)
-    with h.when(priv == 3):
-        with h.when((((mstatus >> MSTATUS_MPRV) & 1) != 0) & (mpp != 3)):
-            index.set(7)
+    with h.when(priv == 3), h.when((((mstatus >> MSTATUS_MPRV) & 1) != 0) & (mpp != 3)):
+        index.set(7)
     with h.otherwise():
         supervisor = Value(1, 64) + ((mstatus >> MSTATUS_SUM) & 1) + (mxr << 1)
         index.set((priv == 1).mux(supervisor, mxr + 5))
@@ -117,7 +116,14 @@ def take_due_interrupt(h: Native) -> None:
 
 @native
 def raise_exception(h: Native) -> None:
-    """Take the exception in exc_cause and exc_tval at pc."""
+    """Take the exception in exc_cause and exc_tval at pc.
+
+    An instruction that traps does not retire, but it costs one of slice and quantum: a guest whose trap handler traps
+    must not keep the world out.
+    """
+    h.s.slice_end = h.s.slice_end - 1
+    with h.when(h.s.quantum_end != ALL_ONES):
+        h.s.quantum_end = h.s.quantum_end - 1
     h.call("take_trap", h.s.exc_cause, h.s.exc_tval, h.s.pc)
     h.count("traps")
     h.call("update_context")
@@ -191,9 +197,8 @@ def wait_for_interrupt(h: Native) -> None:
     with h.loop() as done:  # most waits between running harts are short
         with h.when(spins.get() == WFI_SPINS):
             done()
-        with h.when((h.get(h.hart("lines"), order="monotonic") != 0)):
-            with h.when(h.call("wfi_pending") != 0):
-                h.ret(0)
+        with h.when(h.get(h.hart("lines"), order="monotonic") != 0), h.when(h.call("wfi_pending") != 0):
+            h.ret(0)
         host.pause(h.b)
         spins.set(spins.get() + 1)
     h.call("become_idle")

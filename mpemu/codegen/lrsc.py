@@ -16,8 +16,17 @@ and then reads the epoch: one of the two sees the other.
 from __future__ import annotations
 
 from mpemu.codegen import host
-from mpemu.codegen.memory import ALL_ONES, LOAD_ACCESS_FAULT, LOAD_MISALIGNED, READ, STORE_ACCESS_FAULT
-from mpemu.codegen.memory import STORE_MISALIGNED, WRITE, page_mark, ram_offset
+from mpemu.codegen.memory import (
+    ALL_ONES,
+    LOAD_ACCESS_FAULT,
+    LOAD_MISALIGNED,
+    READ,
+    STORE_ACCESS_FAULT,
+    STORE_MISALIGNED,
+    WRITE,
+    page_mark,
+    ram_offset,
+)
 from mpemu.codegen.routines import Native, native
 from mpemu.codegen.tlb import for_each
 from mpemu.isa.value import Value

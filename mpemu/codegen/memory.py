@@ -226,12 +226,15 @@ def zero_block(h: Native, va: Value) -> None:
 def check_cbo(h: Native, va: Value, write: Value) -> None:
     """Translate a block's address: cbo.clean/flush/inval need a load or a store to be allowed (Zicbom)."""
     access = (write != 0).mux(Value(WRITE, 64), READ)
-    _, status = h.call_status("translate", va & -64, access, 64)
+    pa, status = h.call_status("translate", va & -64, access, 64)
     with h.when((status != 0) & (write == 0)):
         cause = h.s.exc_cause  # CBOs report store/AMO faults
         h.trap((cause == 13).mux(Value(15, 64), STORE_ACCESS_FAULT), va)
     with h.when(status != 0):
         h.failed(status)
+    _, is_ram = ram_offset(h, pa)
+    with h.when(~is_ram):
+        h.trap(STORE_ACCESS_FAULT, va)
 
 
 @native

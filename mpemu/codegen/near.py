@@ -268,9 +268,8 @@ def plic_load(h: Native, offset: Value) -> None:
 @native
 def plic_store(h: Native, offset: Value, value: Value) -> None:
     _lock_plic(h)
-    with h.when(offset.ltu(PLIC_PENDING)):
-        with h.when((offset >> 2).ltu(PLIC_SOURCES) & (offset != 0)):
-            h.put(h.machine("plic_priority", offset >> 2), (value & 7).lo(32))
+    with h.when(offset.ltu(PLIC_PENDING)), h.when((offset >> 2).ltu(PLIC_SOURCES) & (offset != 0)):
+        h.put(h.machine("plic_priority", offset >> 2), (value & 7).lo(32))
     with h.otherwise():
         with h.when(offset.geu(PLIC_ENABLE) & offset.ltu(PLIC_CONTEXT)):
             context, word = (offset - PLIC_ENABLE) >> 7, ((offset - PLIC_ENABLE) & 127) >> 2

@@ -185,9 +185,8 @@ def code_page(h: Native, host: Value, page: Value) -> None:
     with h.when((h.get(source) == host) & (h.get(generation) == h.s.code_generation)):
         h.ret(records)
     h.put(generation, h.s.code_generation)
-    with h.when(h.get(source) == host):
-        with h.when(h.call("same_page", host, copy) != 0):
-            h.ret(records)
+    with h.when(h.get(source) == host), h.when(h.call("same_page", host, copy) != 0):
+        h.ret(records)
     h.put(source, host)
     _copy_page(h, h.at(copy), host)
     fill_block(h, h.at(records), RECORD_PAGE, 0)
