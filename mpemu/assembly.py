@@ -60,7 +60,8 @@ def assemble(
     monitor: Callable[[str], str] | None = None,
 ) -> Assembled:
     """Make the machine. ``monitor`` executes lines typed after Ctrl-A c. Raises errors of mpemu/errors.py."""
-    blob = load_blob(IsaSpec.parse(config.harts.isa), progress)
+    isa = IsaSpec.parse(config.harts.isa)
+    blob = load_blob(isa, progress)
     deterministic = config.execution == "deterministic"
     with ExitStack() as kept, ExitStack() as until_machine:
         memory = MachineMemory(config.harts.count, config.memory)
@@ -69,7 +70,7 @@ def assemble(
         bells = {} if deterministic else _doorbells(config, memory, kept)
         pool = VCpuPool(
             memory,
-            lambda shared, hart: Engine(blob, shared, hart),
+            lambda shared, hart: Engine(blob, shared, hart, isa),
             deterministic,
             config.seed,
             config.engine.quantum,

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from mpemu.errors import MpemuError
+from mpemu.errors import EngineError
 from mpemu.isa.profiles import IsaSpec
 from mpemu.paths import PACKAGE, cache_dir
 from mpemu.vcpu.blob_file import BlobError, BlobFile, read_blob
@@ -29,7 +29,7 @@ Progress = Callable[[str, float], None]
 _SOURCES = ("isa", "codegen", "layout.py", "addresses.py", "vcpu/exits.py", "vcpu/blob_file.py")
 
 
-class BuildError(MpemuError):
+class BuildError(EngineError):
     """The interpreter could not be built."""
 
 

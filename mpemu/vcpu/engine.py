@@ -44,8 +44,9 @@ def _anonymous(size: int) -> tuple[mmap.mmap, int]:
 class Engine:
     """Runs hart ``index``. ``hart`` is the view of its struct in shared memory."""
 
-    def __init__(self, blob: Blob, memory: MachineMemory, index: int) -> None:
+    def __init__(self, blob: Blob, memory: MachineMemory, index: int, isa: IsaSpec | None = None) -> None:
         self.hart = memory.hart(index)
+        self._isa = isa
         self._address = memory.hart_address(index)
         self._enter = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(blob.address("enter"))
         self._flush_tlb = blob.routine("flush_tlb", 0)
@@ -71,7 +72,7 @@ class Engine:
             hart.f[i] = 0
         for field in STATE:
             setattr(hart, field.name, field.reset)
-        if isa is not None:
+        if isa := isa or self._isa:
             hart.misa = isa.misa
         hart.hartid, hart.pc = hartid, pc
         hart.x[10], hart.x[11] = a0, a1
