@@ -124,14 +124,17 @@ def read_address(h: Hart, entry: int) -> Value:
 
 
 def write_address(h: Hart, value: Value, mask: Value, entry: int) -> None:
-    """Write pmpaddr, unless its entry is locked or the entry above is a locked TOR one, whose lower bound it is."""
+    """Write pmpaddr, unless its entry is locked or the entry above is a locked TOR one, whose lower bound it is.
+
+    CSRRS and CSRRC read, modify and write: bits that the granularity hides are written as they read, not as stored.
+    """
     locked = (_get(h, "pmpcfg", entry) & PMP_L) != 0
     if entry + 1 < PMP_ENTRIES:
         above = _get(h, "pmpcfg", entry + 1)
         locked = locked | (((above & PMP_L) != 0) & (_mode(above) == PMP_TOR))
     old = _get(h, "pmpaddr", entry)
     named = mask & PMPADDR_MASK
-    _set(h, "pmpaddr", entry, locked.mux(old, (old & ~named) | (value & named)))
+    _set(h, "pmpaddr", entry, locked.mux(old, (read_address(h, entry) & ~named) | (value & named)))
     _changed(h)
 
 

@@ -120,6 +120,15 @@ def test_set_and_clear_touch_the_named_bytes_only(machine: PrivilegedMachine) ->
     assert machine.read("pmpcfg0") == 0x031F
 
 
+def test_setting_bits_rewrites_those_that_the_granularity_hides(machine: PrivilegedMachine) -> None:
+    machine.write("pmpcfg0", NAPOT)
+    machine.write("pmpaddr0", 1 << 9)
+    machine.write("pmpcfg0", OFF)
+    machine.clear("pmpaddr0", 1 << 20)
+    machine.write("pmpcfg0", NAPOT)
+    assert machine.read("pmpaddr0") & 1 << 9 == 0, "it read as zero when the other bit was cleared"
+
+
 def test_locked_entries_ignore_writes(machine: PrivilegedMachine) -> None:
     low, high = RAM + 0x40000 >> 2, RAM + 0x50000 >> 2
     machine.write("pmpaddr0", low)
