@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import mmap
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mpemu.addresses import RAM
 from mpemu.cli.options import machine_arguments, machine_title
-from mpemu.config import MachineConfig
+from mpemu.config import BootConfig, MachineConfig
+from mpemu.errors import HostError
+
+if TYPE_CHECKING:
+    from mpemu.board import Board
 
 
 @click.command("check")
@@ -34,3 +43,68 @@ def schema() -> None:
     from mpemu.schema import config_schema
 
     click.echo(json.dumps(config_schema(), indent=2))
+
+
+@click.command("mtree")
+@machine_arguments
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def mtree(config: MachineConfig, as_json: bool) -> None:
+    """The physical address space of CONFIG's machine: the tree of memory regions, and what an access sees of it."""
+    from mpemu.devices.regions import tree_json, tree_text
+
+    root = _board(config.model_copy(update={"boot": BootConfig()})).root
+    click.echo(json.dumps(tree_json(root), indent=2) if as_json else tree_text(root))
+
+
+@click.command("dtb")
+@machine_arguments
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to.  [default: stdout]")
+@click.option("--dts", is_flag=True, help="Source text instead of the blob. What a terminal gets in any case.")
+def dtb(config: MachineConfig, output: Path | None, dts: bool) -> None:
+    """The device tree that CONFIG's machine gives to its guest; only the random seed is left out."""
+    blob = _board(config).plan.dtb
+    if dts or (output is None and sys.stdout.isatty()):
+        import fdt
+
+        blob = fdt.parse_dtb(blob).to_dts().encode()
+    if output is None:
+        click.echo(blob, nl=False)
+        return
+    try:
+        output.write_bytes(blob)
+    except OSError as error:
+        raise HostError(f"{output}: can't be written: {error.strerror}") from error
+
+
+class _Nothing:
+    """Stands in for the loop, the harts and the shared state, which devices only use while a machine runs."""
+
+    def __getattr__(self, name: str) -> _Nothing:
+        return self
+
+    def __call__(self, *_: object) -> _Nothing:
+        return self
+
+
+class _Memory(_Nothing):
+    """As much of mpemu/memory.py as devices look at when they are made. RAM is address space that nobody touches."""
+
+    def __init__(self, config: MachineConfig) -> None:
+        self.harts, self.ram_base, self.ram_size = config.harts.count, RAM, config.memory
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
+        self.ram = memoryview(mmap.mmap(-1, config.memory, flags))
+
+
+def _board(config: MachineConfig) -> Board:
+    """The hardware of a config, with nothing that runs."""
+    from mpemu.board import Board
+    from mpemu.boot.rom import ROM_SIZE
+    from mpemu.devices.device import DeviceContext
+
+    nothing: Any = _Nothing()
+    memory: Any = _Memory(config)
+    context = DeviceContext(
+        loop=nothing, memory=memory, near=nothing, request_shutdown=nothing, request_reboot=nothing,
+        clock=lambda: 0, timer=nothing, random=lambda count: b"",
+    )  # fmt: skip
+    return Board(config, context, memory.ram, bytearray(ROM_SIZE))

@@ -1,4 +1,7 @@
-"""Progress on stderr: a bar on a terminal, a line per phase elsewhere."""
+"""Progress on stderr: a bar on a terminal, a line per phase elsewhere.
+
+No thread draws it: processes are forked right after, and a thread would not survive that.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 
 class Reporter:
-    """Called with (what is being done, fraction done). Shows nothing until called; rich is imported only then."""
+    """Called with (what is being done, fraction done); 1 gives the terminal back. Imports rich when first called."""
 
     def __init__(self) -> None:
         self._progress: Any = None
@@ -35,13 +38,15 @@ class Reporter:
 
             self._progress = Progress(
                 TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"),
-                TimeElapsedColumn(), console=Console(stderr=True),
+                TimeElapsedColumn(), console=Console(stderr=True), auto_refresh=False,
             )  # fmt: skip
             self._progress.start()
         if phase != self._phase:
             self._phase = phase
             self._task = self._progress.add_task(phase, total=1.0)
-        self._progress.update(self._task, completed=fraction)
+        self._progress.update(self._task, completed=fraction, refresh=True)
+        if fraction >= 1:
+            self.close()
 
     def close(self) -> None:
         """Leave the terminal to others."""
