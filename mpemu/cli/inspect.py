@@ -64,7 +64,7 @@ def dtb(config: MachineConfig, output: Path | None, dts: bool) -> None:
     """The device tree that CONFIG's machine gives to its guest; only the random seed is left out."""
     blob = _board(config).plan.dtb
     if dts or (output is None and sys.stdout.isatty()):
-        import fdt
+        import fdt  # type: ignore[import-untyped]
 
         blob = fdt.parse_dtb(blob).to_dts().encode()
     if output is None:
@@ -91,8 +91,8 @@ class _Memory(_Nothing):
 
     def __init__(self, config: MachineConfig) -> None:
         self.harts, self.ram_base, self.ram_size = config.harts.count, RAM, config.memory
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
-        self.ram = memoryview(mmap.mmap(-1, config.memory, flags))
+        # read-only, so that the host sets nothing aside for it
+        self.ram = memoryview(mmap.mmap(-1, config.memory, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ))
 
 
 def _board(config: MachineConfig) -> Board:
