@@ -31,14 +31,19 @@ _Noreturn void panic(const char *why, uint64_t cause, uint64_t epc, uint64_t tva
     power_off(99);
 }
 
+void return_to_caller(struct hart *hart)
+{
+    hart->m.pc = (uint64_t)mode_resume;
+    hart->m.x[2] = hart->mode_sp;
+    hart->m.x[4] = (uint64_t)hart;
+    csr_set(mstatus, MSTATUS_MPP);
+}
+
 void trap_m(struct hart *hart)
 {
     uint64_t cause = csr_read(mcause), tval = csr_read(mtval);
     if ((cause == CAUSE_ECALL_S || cause == CAUSE_ECALL_U) && hart->m.x[17] == MODE_RETURN) {
-        hart->m.pc = (uint64_t)mode_resume;
-        hart->m.x[2] = hart->mode_sp;
-        hart->m.x[4] = (uint64_t)hart;
-        csr_set(mstatus, MSTATUS_MPP);
+        return_to_caller(hart);
         return;
     }
     if (!hart->m_handler)

@@ -62,6 +62,9 @@ void parallel(hart_function *function, unsigned count);
  * RAM minus its physical one in that mode. */
 uint64_t call_in_mode(enum privilege mode, uint64_t (*function)(uint64_t), uint64_t argument, uint64_t offset);
 
+/* For a trap handler: ends the call_in_mode() that was interrupted, with a0 of the frame as its result. */
+void return_to_caller(struct hart *hart);
+
 /* Lets S-mode reach everything: one PMP entry over all memory, counters readable. Each hart for itself. */
 void open_to_lower_modes(void);
 
