@@ -149,7 +149,9 @@ def service(h: Native) -> None:
             h.call("update_timers")
         end = h.s.instret + SLICE
         h.s.slice_end = end.ltu(h.s.quantum_end).mux(end, h.s.quantum_end)
-    h.call("take_due_interrupt")
+    # A latched MMIO reply belongs to the instruction at pc: a handler's first slow access must not consume it instead.
+    with h.when(h.s.mmio_latch == 0):
+        h.call("take_due_interrupt")
 
 
 @native
