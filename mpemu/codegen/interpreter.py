@@ -10,7 +10,7 @@ from mpemu import isa as _isa  # noqa: F401  (fills the instruction table)
 from mpemu.codegen import decoder, interrupts, lrsc, memory, near, tlb  # noqa: F401  (their routines)
 from mpemu.codegen.decoder import DECODE, SPECIAL_HANDLERS
 from mpemu.codegen.fp import emit_enter, emit_leave
-from mpemu.codegen.fusion import PAIRS
+from mpemu.codegen.fusion import pairs as fusion_pairs
 from mpemu.codegen.handlers import ARGUMENTS, CC, compile_fused, compile_handler, compile_slow
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import Variant, specialisations
@@ -220,7 +220,7 @@ def build_interpreter(isa: IsaSpec) -> Interpreter:
 
     by_symbol = {v.symbol: v for v in variants}
     pairs: dict[tuple[int, int], int] = {}
-    for first, second in PAIRS:
+    for first, second in fusion_pairs():
         a, c = by_symbol.get(first), by_symbol.get(second)
         if a and c and _SYMBOLS[a].startswith("f_") and _SYMBOLS[c].startswith("f_"):
             pairs[numbers[a], numbers[c]] = len(symbols)

@@ -106,7 +106,7 @@ def _source_digest() -> str:
     digest = hashlib.sha256()
     for name in _SOURCES:
         root = PACKAGE / name
-        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+        for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".txt")) if root.is_dir() else [root]:
             digest.update(str(path.relative_to(PACKAGE)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
