@@ -4,7 +4,7 @@
 
 enum { PMP_R = 1, PMP_W = 2, PMP_X = 4, PMP_TOR = 1 << 3, PMP_NA4 = 2 << 3, PMP_NAPOT = 3 << 3, PMP_L = 0x80 };
 
-static uint64_t page[PAGE_SIZE / 8] __attribute__((aligned(PAGE_SIZE)));
+static uint64_t page[16 * PAGE_SIZE / 8] __attribute__((aligned(16 * PAGE_SIZE)));
 
 static uint64_t napot(uint64_t base, uint64_t size) { return (base + size / 2 - 1) >> 2; }
 
@@ -68,25 +68,39 @@ static void rights(void)
     }
 }
 
+/* The granularity, as the manual says how to find it out: 4 bytes up to a page. */
+static uint64_t granularity(void)
+{
+    csr_write(pmpcfg0, 0);
+    csr_write(pmpaddr0, UINT64_MAX);
+    uint64_t writable = csr_read(pmpaddr0);
+    EXPECT(writable != 0);
+    return 4ul << __builtin_ctzl(writable);
+}
+
 static void regions(void)
 {
-    uint64_t base = (uint64_t)page;
-    /* the lower entry decides: a hole of 64 bytes in a readable page */
-    set_entries(napot(base + 512, 64), PMP_NAPOT, napot(base, PAGE_SIZE), PMP_NAPOT | PMP_R, everything, ALL, 0, 0);
-    expect_page(S_MODE, 504, PMP_R);
-    expect_page(S_MODE, 512, 0);
-    expect_page(S_MODE, 568, 0);
-    expect_page(S_MODE, 576, PMP_R);
-    /* top of range: [base + 256, base + 512) */
-    set_entries((base + 256) >> 2, 0, (base + 512) >> 2, PMP_TOR | PMP_R | PMP_W, napot(base, PAGE_SIZE), PMP_NAPOT,
-                everything, ALL);
-    expect_page(S_MODE, 248, 0);
-    expect_page(S_MODE, 256, PMP_R | PMP_W);
-    expect_page(S_MODE, 504, PMP_R | PMP_W);
-    expect_page(S_MODE, 512, 0);
+    uint64_t base = (uint64_t)page, grain = granularity(), unit = grain < 64 ? 64 : grain;
+    EXPECT(grain <= PAGE_SIZE);
+    /* the lower entry decides: a hole of one unit in 16 readable ones */
+    set_entries(napot(base + 8 * unit, unit), PMP_NAPOT, napot(base, 16 * unit), PMP_NAPOT | PMP_R, everything, ALL,
+                0, 0);
+    expect_page(S_MODE, 8 * unit - 8, PMP_R);
+    expect_page(S_MODE, 8 * unit, 0);
+    expect_page(S_MODE, 9 * unit - 8, 0);
+    expect_page(S_MODE, 9 * unit, PMP_R);
+    /* top of range: units 4 to 7 */
+    set_entries((base + 4 * unit) >> 2, 0, (base + 8 * unit) >> 2, PMP_TOR | PMP_R | PMP_W, napot(base, 16 * unit),
+                PMP_NAPOT, everything, ALL);
+    expect_page(S_MODE, 4 * unit - 8, 0);
+    expect_page(S_MODE, 4 * unit, PMP_R | PMP_W);
+    expect_page(S_MODE, 8 * unit - 8, PMP_R | PMP_W);
+    expect_page(S_MODE, 8 * unit, 0);
     /* an empty range matches nothing */
-    set_entries((base + 512) >> 2, 0, (base + 256) >> 2, PMP_TOR, everything, ALL, 0, 0);
-    expect_page(S_MODE, 256, 7);
+    set_entries((base + 8 * unit) >> 2, 0, (base + 4 * unit) >> 2, PMP_TOR, everything, ALL, 0, 0);
+    expect_page(S_MODE, 4 * unit, 7);
+    if (grain > 4) /* then NA4 can't be selected */
+        return;
     /* four bytes; an access that an entry matches only in part fails */
     set_entries((base + 8) >> 2, PMP_NA4 | PMP_R, napot(base, PAGE_SIZE), PMP_NAPOT, everything, ALL, 0, 0);
     EXPECT_TRAP(S_MODE, load32, base + 8, NO_TRAP);
