@@ -68,7 +68,7 @@ class Board:
     def _attach_htif(self) -> Htif | None:
         """Where the ELF has the symbol, as Spike does."""
         tohost = self.plan.symbols.get("tohost")
-        if tohost is None or any(isinstance(device, Htif) for device in self.devices):
+        if tohost is None:
             return None
         htif = Htif(self._context, HtifProperties(tohost=tohost, fromhost=self.plan.symbols.get("fromhost", 0)))
         self.devices.append(htif)
