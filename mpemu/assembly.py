@@ -15,13 +15,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from mpemu.addresses import BOOT_ROM
+from mpemu.addresses import BOOT_ROM, FLASH_BANK
 from mpemu.board import Board, placed_devices
 from mpemu.boot.rom import ROM_SIZE
 from mpemu.config import MachineConfig
 from mpemu.devices.bus import BusError
 from mpemu.devices.chardev import Chardev, EscapeActions, make_chardev
 from mpemu.devices.device import DeviceContext, Near, Timer
+from mpemu.devices.pflash import Pflash, PflashProperties
 from mpemu.devices.virtio.console import VirtioConsole, VirtioConsoleProperties
 from mpemu.devices.virtio.mmio import VirtioProperties
 from mpemu.errors import ConfigError
@@ -66,7 +67,12 @@ def assemble(
     with ExitStack() as kept, ExitStack() as until_machine:
         memory = MachineMemory(config.harts.count, config.memory)
         kept.callback(memory.close)
-        rom = _boot_rom(memory)
+        rom = _executable(memory, BOOT_ROM, ROM_SIZE)
+        flash = {
+            properties.address: _executable(memory, properties.address, FLASH_BANK)
+            for _, properties in placed_devices(config)
+            if isinstance(properties, PflashProperties)
+        }
         bells = {} if deterministic else _doorbells(config, memory, kept)
         pool = VCpuPool(
             memory,
@@ -82,6 +88,9 @@ def assemble(
         context = _context(config, loop, memory, NearDevices(blob, memory), warn)
         board = Board(config, context, memory.ram, memoryview(rom))
         kept.callback(board.close)
+        for device in board.devices:
+            if isinstance(device, Pflash) and device.address in flash:
+                device.use_storage(flash[device.address])
 
         def load() -> Start:
             rom[:] = board.plan.rom
@@ -109,12 +118,13 @@ def assemble(
     return Assembled(machine, board, console)
 
 
-def _boot_rom(memory: MachineMemory) -> mmap.mmap:
-    """Memory for the boot ROM that vCPUs can execute; filled when the machine is reset."""
-    rom = mmap.mmap(-1, ROM_SIZE)
+def _executable(memory: MachineMemory, address: int, size: int) -> mmap.mmap:
+    """Shared memory outside RAM from which harts can execute, at guest physical ``address``; filled in later."""
+    rom = mmap.mmap(-1, size)
     machine = memory.machine
-    machine.rom_base[0], machine.rom_size[0] = BOOT_ROM, ROM_SIZE
-    machine.rom_host[0] = ctypes.addressof(ctypes.c_char.from_buffer(rom))
+    free = list(machine.rom_size).index(0)
+    machine.rom_base[free], machine.rom_size[free] = address, size
+    machine.rom_host[free] = ctypes.addressof(ctypes.c_char.from_buffer(rom))
     return rom
 
 

@@ -73,17 +73,29 @@ class Pflash(MmioDevice):
         self._in_flight: set[int] = set()
         self._clear()
 
+    def use_storage(self, storage: mmap.mmap) -> None:
+        """Keep the contents in ``storage``, BANK_SIZE bytes, from which vCPUs can execute; before realize()."""
+        self._data = storage
+
     def realize(self) -> None:
-        if self._path is None:
+        if self._data is None:
             self._data = mmap.mmap(-1, BANK_SIZE)
+        if self._path is None:
             return
         self._fd, size = open_image(self._path, self._readonly, self.id)
         if size != BANK_SIZE:
             raise GuestImageError(
                 f"{self.id}: {self._path} has {size} bytes, a flash bank {BANK_SIZE}; pad it: truncate -s {BANK_SIZE}"
             )
-        # Copy on write: the file changes only where we write blocks back.
-        self._data = mmap.mmap(self._fd, BANK_SIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+        self._read_file()
+
+    def _read_file(self) -> None:
+        """Only what is not zero: pages of zeros, as in a sparse file, take no memory."""
+        assert self._data is not None
+        for block in range(BANK_SIZE // BLOCK):
+            contents = os.pread(self._fd, BLOCK, block * BLOCK)
+            if contents.count(0) != len(contents):
+                self._data[block * BLOCK : block * BLOCK + len(contents)] = contents
 
     def reset(self) -> None:
         """Contents stay."""

@@ -43,8 +43,9 @@ class VirtioConsole(VirtioDevice):
         """cols, rows (unknown), max_nr_ports, emerg_wr."""
         return bytes(4) + (1).to_bytes(4, "little") + bytes(4)
 
-    def quiesce(self) -> None:
+    def reset(self) -> None:
         self._input.clear()
+        super().reset()
 
     def _room(self) -> int:
         return ROOM - len(self._input)
