@@ -20,17 +20,20 @@ from mpemu.codegen.memory import (
     ALL_ONES,
     LOAD_ACCESS_FAULT,
     LOAD_MISALIGNED,
+    MARKED_TAG,
     READ,
     STORE_ACCESS_FAULT,
     STORE_MISALIGNED,
     WRITE,
+    cached,
+    is_marked,
     page_mark,
     ram_offset,
 )
 from mpemu.codegen.routines import Native, native
 from mpemu.codegen.tlb import for_each
 from mpemu.isa.value import Value
-from mpemu.layout import HART, LINES, VERSION_WORDS
+from mpemu.layout import DTLB_ENTRY, HART, LINES, VERSION_WORDS
 
 MARKED = 1
 KICK_EPOCH = 2
@@ -124,16 +127,31 @@ def mark_page(h: Native, offset: Value) -> None:
     h.ret(1)
 
 
+def _ram_offset_of(h: Native, va: Value, size: Value, access: int, tag: str, bits: int, fault: int) -> Value:
+    """Offset in RAM of ``va``, by the TLB if it knows; the exception otherwise."""
+    result = h.local(0)
+    hit, known = cached(h, va, tag, bits)
+    with h.when(hit, likely=True):
+        result.set(known)
+    with h.otherwise():
+        offset, is_ram = ram_offset(h, h.call("translate", va, access, size))
+        with h.when(~is_ram):
+            h.trap(fault, va)
+        filled: Value | int = bits
+        if bits:  # only a page that is marked may be entered as one
+            filled = is_marked(h, offset).mux(Value(bits, 64), 0)
+        h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset[tag], filled)
+        result.set(offset)
+    return result.get()
+
+
 @native
 def load_reserved(h: Native, va: Value, size: Value) -> None:
     """LR: the value; a reservation if the page is marked."""
     with h.when((va & (size - 1)) != 0):
         h.trap(LOAD_MISALIGNED, va)
     h.s.reservation = ALL_ONES
-    pa = h.call("translate", va, READ, size)
-    offset, is_ram = ram_offset(h, pa)
-    with h.when(~is_ram):
-        h.trap(LOAD_ACCESS_FAULT, va)
+    offset = _ram_offset_of(h, va, size, READ, "read_tag", 0, LOAD_ACCESS_FAULT)
     value = h.at(h.m.ram, offset)
     ready = h.local(1)
     with h.when(h.get(page_mark(h, offset), 32, "acquire") != MARKED, likely=False):
@@ -142,7 +160,7 @@ def load_reserved(h: Native, va: Value, size: Value) -> None:
         word = version_word(h, offset)
         before = h.get(word, order="seq_cst")
         with h.when((before & 1) == 0):
-            h.s.reservation = pa
+            h.s.reservation = offset
             h.s.reservation_version = before
     with h.when(size == 4):
         h.ret(h.get(value, 32, "seq_cst").sext(64))
@@ -154,13 +172,10 @@ def store_conditional(h: Native, va: Value, value: Value, size: Value) -> None:
     """SC: 0 on success. The compare-exchange of the version succeeds only if nobody wrote the granule since the LR."""
     with h.when((va & (size - 1)) != 0):
         h.trap(STORE_MISALIGNED, va)
-    pa = h.call("translate", va, WRITE, size)
-    offset, is_ram = ram_offset(h, pa)
-    with h.when(~is_ram):
-        h.trap(STORE_ACCESS_FAULT, va)
+    offset = _ram_offset_of(h, va, size, WRITE, "write_tag", MARKED_TAG, STORE_ACCESS_FAULT)
     reserved = h.s.reservation
     h.s.reservation = ALL_ONES
-    with h.when(reserved != pa):
+    with h.when(reserved != offset):
         h.ret(1)
     word = version_word(h, offset)
     version = h.s.reservation_version
@@ -180,7 +195,7 @@ def store_conditional(h: Native, va: Value, value: Value, size: Value) -> None:
 def wait_on_reservation(h: Native, short: Value) -> None:
     """WRS: until the reserved granule's version changes or an interrupt line rises, at most some twenty yields."""
     with h.when(h.s.reservation != ALL_ONES):
-        word = version_word(h, h.s.reservation - h.m.ram_base)
+        word = version_word(h, h.s.reservation)
         turns = h.local(0)
         with h.loop() as done:
             with h.when(h.get(word, order="monotonic") != h.s.reservation_version):

@@ -38,17 +38,28 @@ def note_used(h: Native) -> None:
     h.put(used, h.get(used) | 1 | ((h.s.walk_shift != 12).zext(64) << 1))
 
 
+MARKED_TAG = 1 << 11
+"""Bit of a write tag: the page is marked for LR/SC. No inline probe matches it; slow stores are spared the walk."""
+
+
+def cached(h: Native, va: Value, tag: str, bits: int = 0) -> tuple[Value, Value]:
+    """(1 bit: the TLB knows the page of ``va`` by ``tag`` with ``bits``, offset in RAM if so)."""
+    entry = dtlb_entry(h, va)
+    hit = h.get(h.b.pointer(entry, DTLB_ENTRY.offset[tag])) == ((va & -PAGE) | bits)
+    return hit, va + h.get(h.b.pointer(entry, DTLB_ENTRY.offset["addend"])) - h.m.ram
+
+
 @native
-def fill_dtlb(h: Native, va: Value, offset: Value, tag: Value) -> None:
+def fill_dtlb(h: Native, va: Value, offset: Value, tag: Value, bits: Value) -> None:
     """Enter the page of ``va``, RAM offset ``offset``; ``tag`` 0: for reads, 8: for writes (DTLB_ENTRY)."""
     entry = dtlb_entry(h, va)
     page = va & -PAGE
     other = h.b.pointer(entry, tag ^ 8)
-    with h.when(h.get(other) != page):
+    with h.when((h.get(other) & ~MARKED_TAG) != page):
         h.put(other, ALL_ONES)
     h.put(h.b.pointer(entry, DTLB_ENTRY.offset["addend"]), h.m.ram + offset - va)
     h.put(h.b.pointer(entry, DTLB_ENTRY.offset["size_mask"]), -(Value(1, 64) << h.s.walk_shift))
-    h.put(h.b.pointer(entry, tag), page)
+    h.put(h.b.pointer(entry, tag), page | bits)
     note_used(h)
 
 
@@ -65,11 +76,14 @@ def make_load(width: int) -> Routine:
         if size > 1:
             with h.when(crosses_page(va, size), likely=False):
                 _load_across(h, va, size)
+            hit, known = cached(h, va, "read_tag")
+            with h.when(hit):  # misaligned
+                h.ret(h.b.load(h.at(h.m.ram, known), width, align=1))
         h.count("tlb_misses")
         pa = h.call("translate", va, READ, size)
         offset, is_ram = ram_offset(h, pa)
         with h.when(is_ram, likely=True):
-            h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["read_tag"])
+            h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["read_tag"], 0)
             host = h.at(h.m.ram, offset)
             with h.when((va & (size - 1)) != 0):
                 h.ret(h.b.load(host, width, align=1))
@@ -120,23 +134,26 @@ def make_store(width: int) -> Routine:
         if size > 1:
             with h.when(crosses_page(va, size), likely=False):
                 _store_across(h, va, value, size)
+            hit, known = cached(h, va, "write_tag")
+            with h.when(hit):  # misaligned
+                h.b.store(h.at(h.m.ram, known), value.lo(width), align=1)
+                h.ret(0)
+        hit, known = cached(h, va, "write_tag", MARKED_TAG)
+        with h.when(hit):
+            _marked_store(h, known, value, size)
         h.count("tlb_misses")
         pa = h.call("translate", va, WRITE, size)
         offset, is_ram = ram_offset(h, pa)
         with h.when(is_ram, likely=True):
+            with h.when(is_marked(h, offset)):
+                h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"], MARKED_TAG)
+                _marked_store(h, offset, value, size)
+            h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"], 0)
             host = h.at(h.m.ram, offset)
-            with h.when(h.get(page_mark(h, offset), 32, "monotonic") != 0):
-                if size > 1:  # may touch two granules: a byte at a time
-                    with h.when((va & (size - 1)) != 0):
-                        for i in range(size):
-                            h.call("store_byte", h.m.ram + offset + i, (value >> (8 * i)) & 0xFF)
-                        h.ret(0)
-                h.call("lock_version", offset)
+            with h.when((va & (size - 1)) != 0):
+                h.b.store(host, value.lo(width), align=1)
+            with h.otherwise():
                 h.put(host, value.lo(width), order="monotonic")
-                h.call("rmw_end")
-                h.ret(0)
-            h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"])
-            _put(h, host, value.lo(width), va)
             h.ret(0)
         with h.when((pa & (size - 1)) != 0):
             h.trap(STORE_ACCESS_FAULT, va)
@@ -146,12 +163,22 @@ def make_store(width: int) -> Routine:
     return native(slow_store)
 
 
-def _put(h: Native, host: str, value: Value, va: Value) -> None:
-    size = value.width // 8
-    with h.when((va & (size - 1)) != 0):
-        h.b.store(host, value, align=1)
-    with h.otherwise():
-        h.b.store(host, value, order="monotonic")
+def is_marked(h: Native, offset: Value) -> Value:
+    """1 bit: the page is marked for LR/SC, or being marked."""
+    return h.get(page_mark(h, offset), 32, "monotonic") != 0
+
+
+def _marked_store(h: Native, offset: Value, value: Value, size: int) -> None:
+    """Store on a marked page and return; what may touch two granules goes a byte at a time."""
+    if size > 1:
+        with h.when((offset & (size - 1)) != 0):
+            for i in range(size):
+                h.call("store_byte", h.m.ram + offset + i, (value >> (8 * i)) & 0xFF)
+            h.ret(0)
+    h.call("lock_version", offset)
+    h.put(h.at(h.m.ram, offset), value.lo(8 * size), order="monotonic")
+    h.call("rmw_end")
+    h.ret(0)
 
 
 def _store_across(h: Native, va: Value, value: Value, size: int) -> None:
@@ -169,7 +196,7 @@ def _store_across(h: Native, va: Value, value: Value, size: int) -> None:
 def store_byte(h: Native, host: Value, value: Value) -> None:
     """Store one byte at a host address in RAM."""
     offset = host - h.m.ram
-    with h.when(h.get(page_mark(h, offset), 32, "monotonic") != 0):
+    with h.when(is_marked(h, offset)):
         h.call("lock_version", offset)
         h.put(h.at(host), value.lo(8), order="monotonic")
         h.call("rmw_end")
@@ -182,16 +209,21 @@ def rmw_begin(h: Native, va: Value, size: Value) -> None:
     """Begin an AMO or CAS: the host address. On a marked page it holds the granule's version until rmw_end."""
     with h.when((va & (size - 1)) != 0):
         h.trap(STORE_MISALIGNED, va)
+    hit, known = cached(h, va, "write_tag", MARKED_TAG)
+    with h.when(hit):
+        h.call("lock_version", known)
+        h.ret(h.m.ram + known)
     h.count("tlb_misses")
     pa = h.call("translate", va, WRITE, size)
     offset, is_ram = ram_offset(h, pa)
     with h.when(~is_ram):
         h.trap(STORE_ACCESS_FAULT, va)
-    with h.when(h.get(page_mark(h, offset), 32, "monotonic") != 0):
+    with h.when(is_marked(h, offset)):
+        h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"], MARKED_TAG)
         h.call("lock_version", offset)
     with h.otherwise():
         h.s.locked_version = 0
-        h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"])
+        h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"], 0)
     h.ret(h.m.ram + offset)
 
 
@@ -213,7 +245,7 @@ def zero_block(h: Native, va: Value) -> None:
     offset, is_ram = ram_offset(h, pa)
     with h.when(~is_ram):
         h.trap(STORE_ACCESS_FAULT, va)
-    with h.when(h.get(page_mark(h, offset), 32, "monotonic") != 0):
+    with h.when(is_marked(h, offset)):
         h.call("lock_version", offset)
     with h.otherwise():
         h.s.locked_version = 0
@@ -252,7 +284,7 @@ def host_cas_pte(h: Native, pa: Value, expected: Value, new: Value) -> None:
     """Replace a PTE atomically: 1 if it was ``expected``."""
     offset, is_ram = ram_offset(h, pa)
     with h.when(is_ram):
-        with h.when(h.get(page_mark(h, offset), 32, "monotonic") != 0):
+        with h.when(is_marked(h, offset)):
             h.call("lock_version", offset)
         with h.otherwise():
             h.s.locked_version = 0

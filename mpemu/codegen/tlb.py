@@ -189,7 +189,10 @@ def code_page(h: Native, host: Value, page: Value) -> None:
         h.ret(records)
     h.put(source, host)
     _copy_page(h, h.at(copy), host)
-    fill_block(h, h.at(records), RECORD_PAGE, 0)
+    with h.when(number.ltu(h.s.record_high)):
+        fill_block(h, h.at(records), RECORD_PAGE, 0)
+    with h.otherwise():  # never used: zeros that need not even be in memory yet
+        h.s.record_high = number + 1
     h.call("set_goto_record", records + SLOTS * RECORD)
     h.ret(records)
 

@@ -21,8 +21,8 @@ from mpemu.vcpu.blob import Blob
 from mpemu.vcpu.exits import ExitReason
 from mpemu.vcpu.hostcalls import HOST_FUNCTIONS
 
-RECORD_PAGES = 1024
-"""Code pages that a hart's decode cache holds: at most 33 MiB of records and 4 MiB of copies."""
+RECORD_PAGES = 2048
+"""Code pages that a hart's decode cache holds: some 64 MiB of address space, committed as code is met."""
 ALL_ONES = (1 << 64) - 1
 
 
@@ -58,7 +58,7 @@ class Engine:
         self._page_index, page_index = _anonymous(-(-4 * pages // PAGE) * PAGE)
         hart = self.hart
         hart.records, hart.code_pages, hart.page_index = records, code_pages, page_index
-        hart.record_pages, hart.record_next = RECORD_PAGES, 0
+        hart.record_pages, hart.record_next, hart.record_high = RECORD_PAGES, 0, 0
         hart.host = ctypes.addressof(self._host)
         hart.handlers = blob.base
 
