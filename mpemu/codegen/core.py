@@ -29,7 +29,7 @@ class NeedsSlow(Exception):
 class RegisterField(Value):
     """A destination field as records hold it: 32 (the sink) stands for x0. As a value it is the true number."""
 
-    def __init__(self, stored: str, b: Builder) -> None:
+    def __init__(self, stored: Any, b: Builder) -> None:
         self.stored = stored
         self.width = 64
         self.ops = b
@@ -62,10 +62,7 @@ class XRegisters:
             if index:
                 b.store(b.pointer("%st", HART.offset["x"] + 8 * index), value)
             return
-        if isinstance(index, RegisterField):
-            stored = index.stored
-        else:
-            stored = (index == 0).mux(b.value(SINK), index).raw
+        stored = index.stored if isinstance(index, RegisterField) else (index == 0).mux(b.value(SINK), index).raw
         b.store(b.op(f"getelementptr i64, ptr %st, i64 {stored}"), value)
 
 
@@ -90,6 +87,8 @@ class FRegisters:
 
 class StateFields:
     """``h.s``: every 64-bit item of HART by name."""
+
+    _core: Core
 
     def __init__(self, core: Core) -> None:
         object.__setattr__(self, "_core", core)
@@ -140,7 +139,7 @@ class Core:
         return LocalVariable(self.b, initial, width)
 
     def failed(self, status: Value) -> None:
-        """Leave: a routine that was called returned ``status`` TRAP or EXIT."""
+        """Leave: a routine that was called returned ``status`` TRAP or EXIT. How is up to what is being compiled."""
         raise NotImplementedError
 
     def call_status(self, routine: Routine | str, *arguments: Operand) -> tuple[Value, Value]:

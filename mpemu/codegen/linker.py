@@ -1,7 +1,7 @@
 """Turns LLVM's object file into a blob that runs wherever it is mapped.
 
-All symbols are defined in the module and dso_local, so every relocation is relative between sections of the object. They
-are resolved here; what is left has none and can be mapped read-execute by any number of processes.
+All symbols are defined in the module and dso_local, so every relocation is relative between sections of the object.
+They are resolved here; what is left has none and can be mapped read-execute by any number of processes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import struct
 from dataclasses import dataclass
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+from elftools.elf.sections import SymbolTableSection
 
 from mpemu.codegen.interpreter import FIRST_SECTION
 
 _ALLOC = 2
 _ALIGN = 64
 # x86-64 psABI, table 4.9: the PC-relative kinds that the small PIC code model produces
-_PC32, _PLT32, _PC64, _GOTPCRELX = 2, 4, 24, (9, 41, 42)
+_PC32, _PLT32, _PC64 = 2, 4, 24
 
 
 class LinkError(Exception):
@@ -54,9 +56,11 @@ def link(object_file: bytes, handlers: tuple[str, ...]) -> Blob:
         image += bytes(section["sh_size"]) if section["sh_type"] == "SHT_NOBITS" else section.data()
 
     table = elf.get_section_by_name(".symtab")
+    if not isinstance(table, SymbolTableSection):
+        raise LinkError("the object has no symbol table")
     symbols = list(table.iter_symbols())
     for section in sections:
-        if section["sh_type"] == "SHT_RELA" and section["sh_info"] in base:
+        if isinstance(section, RelocationSection) and section["sh_info"] in base:
             for r in section.iter_relocations():
                 symbol = symbols[r["r_info_sym"]]
                 if symbol["st_shndx"] not in base:

@@ -210,7 +210,7 @@ def wait_on_reservation(h: Native, short: Value) -> None:
 
 @native
 def dma_written(h: Native, offset: Value, size: Value) -> None:
-    """Somebody outside wrote RAM at ``offset``: bump the versions of its granules, so that reservations on them fail."""
+    """Somebody outside wrote RAM at ``offset``: bump the versions of its granules, which ends reservations on them."""
     position = h.local(offset & -64)
     with h.loop() as done:
         with h.when(position.get().geu(offset + size)):

@@ -53,11 +53,11 @@ def device_load(h: Native, pa: Value, size: Value, va: Value) -> None:
         with h.when(size != 4):
             h.trap(LOAD_ACCESS_FAULT, va)
         h.ret(h.call("plic_load", pa - PLIC))
-    with h.when(in_range(pa, VIRTIO, VIRTIO_SIZE * VIRTIO_SLOTS)):
-        with h.when(((pa & (VIRTIO_SIZE - 1)) == INTERRUPT_STATUS) & (size == 4)):
-            h.count("mmio_near")
-            slot = (pa - VIRTIO) >> 12
-            h.ret(h.get(h.machine("virtio_isr", slot), 32, "seq_cst"))
+    is_virtio = in_range(pa, VIRTIO, VIRTIO_SIZE * VIRTIO_SLOTS)
+    with h.when(is_virtio), h.when(((pa & (VIRTIO_SIZE - 1)) == INTERRUPT_STATUS) & (size == 4)):
+        h.count("mmio_near")
+        slot = (pa - VIRTIO) >> 12
+        h.ret(h.get(h.machine("virtio_isr", slot), 32, "seq_cst"))
     h.call("far_load", pa, size)
 
 
@@ -194,7 +194,7 @@ def _enabled(h: Native, context: Value, source: Value) -> Value:
 
 @native
 def plic_best(h: Native, context: Value) -> None:
-    """The pending, enabled source of the highest priority above the threshold (the lowest number among equals), or 0."""
+    """The pending, enabled source of the highest priority above the threshold (among equals the lowest), or 0."""
     best = h.local(0)
     priority = h.local(h.get(h.machine("plic_threshold", context), 32).zext(64))
 
@@ -281,11 +281,11 @@ def plic_store(h: Native, offset: Value, value: Value) -> None:
             with h.when(context.ltu(h.m.harts * 2)):
                 with h.when(register == 0):
                     h.put(h.machine("plic_threshold", context), (value & 7).lo(32))
-                with h.when((register == 4) & value.ltu(PLIC_SOURCES)):
-                    with h.when(_enabled(h, context, value)):  # else ignored (chapter 9)
-                        h.put(h.machine("plic_claimed", value), 0, 8)
-                        # the gateway forwards the next request of a line that is still high
-                        h.put(h.machine("plic_pending", value), h.get(h.machine("plic_level", value), 8))
+                completes = (register == 4) & value.ltu(PLIC_SOURCES)
+                with h.when(completes), h.when(_enabled(h, context, value)):  # else ignored (chapter 9)
+                    h.put(h.machine("plic_claimed", value), 0, 8)
+                    # the gateway forwards the next request of a line that is still high
+                    h.put(h.machine("plic_pending", value), h.get(h.machine("plic_level", value), 8))
     h.call("plic_update")
     _unlock_plic(h)
 
@@ -307,7 +307,7 @@ def plic_set_level(h: Native, source: Value, level: Value) -> None:
 # -- virtio
 @native
 def virtio_acknowledge(h: Native, slot: Value, bits: Value) -> None:
-    """InterruptACK: clear bits; the line falls when none is left. Both under the device's word, see virtio_interrupt."""
+    """InterruptACK: clear bits; the line falls when none is left."""
     old = h.rmw("and", h.machine("virtio_isr", slot), (~bits).lo(32), 32)
     with h.when((old.zext(64) & ~bits) == 0):
         h.call("plic_set_level", slot + VIRTIO_IRQ, 0)

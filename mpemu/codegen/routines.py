@@ -25,6 +25,8 @@ native = routine
 class MachineFields:
     """``h.m``: every 64-bit item of MACHINE by name."""
 
+    _native: Native
+
     def __init__(self, native_: Native) -> None:
         object.__setattr__(self, "_native", native_)
 
@@ -84,8 +86,6 @@ class Native(Core):
     def _element(self, struct: Struct, pointer: str, name: str, index: Operand) -> str:
         size = {"u8": 1, "u32": 4, "u64": 8, "i64": 8}[struct.item[name].kind]
         start = self.b.pointer(pointer, struct.offset[name])
-        if isinstance(index, int):
-            return self.b.pointer(start, index * size)
         return self.b.pointer(start, index * size)
 
     def get(self, pointer: str, width: int = 64, order: str = "") -> Value:
@@ -116,7 +116,6 @@ class Native(Core):
         types = signature.split(", ") if signature else []
         parameters = ", ".join(f"{t} {a}" for t, a in zip(types, arguments, strict=True))
         return self.b.value(self.b.op(f"call i32 {target}({parameters})"), 32).sext(64)
-
 
 
 def compile_routine(module: Module, isa: Isa, made: Routine) -> None:

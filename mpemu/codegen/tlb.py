@@ -19,6 +19,7 @@ from mpemu.layout import (
     PAGE,
     REGIME,
     REGIMES,
+    Struct,
 )
 
 FETCH_ACCESS_FAULT = 1
@@ -74,11 +75,11 @@ def flush_tlb(h: Native) -> None:
     """SFENCE.VMA of all addresses, or anything cached from satp or PMP changed. Code is looked at again as well: guests
     that reuse a page for code (xv6) rely on the address-space switch for that."""
     h.s.code_generation = h.s.code_generation + 1
-    each_used_regime(h, lambda regime, used: _discard(h.call("flush_regime", regime)))
 
+    def drop(regime: Value, used: Value) -> None:
+        h.call("flush_regime", regime)
 
-def _discard(value: Value) -> None:
-    pass
+    each_used_regime(h, drop)
 
 
 @native
@@ -103,21 +104,24 @@ def flush_page(h: Native, va: Value) -> None:
         h.put(h.b.pointer(d, DTLB_ENTRY.offset["write_tag"]), ALL_ONES)
         h.put(h.b.pointer(i, ITLB_ENTRY.offset["tag"]), ALL_ONES)
         with h.when((used & 2) != 0):
-            tags = ((DTLB_ENTRY, "dtlb", DTLB_ENTRIES, ("read_tag", "write_tag")), (ITLB_ENTRY, "itlb", ITLB_ENTRIES, ("tag",)))
-            for struct, item, count, names in tags:
-                start = regime + REGIME.offset[item]
-
-                def entry(n: Value, struct=struct, names=names, start=start) -> None:  # type: ignore[no-untyped-def]
-                    at = start + n * struct.size
-                    mask = h.get(h.at(at, struct.offset["size_mask"]))
-                    for name in names:
-                        tag = h.at(at, struct.offset[name])
-                        with h.when(((h.get(tag) ^ va) & mask) == 0):
-                            h.put(tag, ALL_ONES)
-
-                for_each(h, count, entry)
+            _flush_around(h, va, regime + REGIME.offset["dtlb"], DTLB_ENTRIES, DTLB_ENTRY, ("read_tag", "write_tag"))
+            _flush_around(h, va, regime + REGIME.offset["itlb"], ITLB_ENTRIES, ITLB_ENTRY, ("tag",))
 
     each_used_regime(h, drop)
+
+
+def _flush_around(h: Native, va: Value, start: Value, count: int, entry: Struct, tags: tuple[str, ...]) -> None:
+    """Drop every one of the ``count`` TLB entries from ``start`` on whose (super)page holds ``va``."""
+
+    def look(n: Value) -> None:
+        at = start + n * entry.size
+        mask = h.get(h.at(at, entry.offset["size_mask"]))
+        for name in tags:
+            tag = h.at(at, entry.offset[name])
+            with h.when(((h.get(tag) ^ va) & mask) == 0):
+                h.put(tag, ALL_ONES)
+
+    for_each(h, count, look)
 
 
 @native

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import functools
 import hashlib
 import mmap
@@ -62,8 +63,6 @@ def _map_executable(code: bytes) -> mmap.mmap:
         view = memoryview(code)
         while view:
             view = view[os.write(fd, view) :]
-        import fcntl
-
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         return mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
     except PermissionError as error:

@@ -1,4 +1,4 @@
-"""The file in which a blob of machine code is kept: magic, checksum, symbols, code. Nothing damaged is ever executed."""
+"""The file in which a blob of machine code is kept: magic, checksum, symbols, code. What is damaged never runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 MAGIC = b"mpemu-blob-1\n"
 _DIGEST = 32

@@ -62,7 +62,7 @@ def value(rng: random.Random) -> int:
 def reference_for(ram: bytearray, native: NativeHart) -> ReferenceHart:
     reference = ReferenceHart(IsaSpec.parse("max"), PhysicalBus(ram, RAM), clock=lambda: 0)
     reference.reset(CODE)
-    reference.s.values.update({name: v for name, v in native.state().items()})
+    reference.s.values.update(native.state())
     reference.x.values[:] = list(native.hart.x)[:32]
     reference.f.values[:] = list(native.hart.f)
     return reference
