@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.server
 import json
 import lzma
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+from urllib.parse import unquote
 
 import pytest
 
@@ -207,6 +212,58 @@ def test_no_signature(archive: Archive) -> None:
     (archive.root / "dists/trixie/InRelease").unlink()
     with pytest.raises(FetchError, match="not signed"):
         fetch_linux(quiet, mirror=archive.uri, keyring=archive.keyring)
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    """Serves ``root``; hangs up in the middle of the first kernel that is asked for."""
+
+    protocol_version = "HTTP/1.1"
+    root: ClassVar[Path]
+    ranges: ClassVar[list[str]]
+    changed = "Sat, 01 Nov 2025 00:00:00 GMT"
+
+    def do_GET(self) -> None:
+        path = self.root / unquote(self.path.lstrip("/"))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        data, start = path.read_bytes(), 0
+        if self.headers.get("If-Range") == self.changed:
+            self.ranges.append(self.headers["Range"])
+            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Last-Modified", self.changed)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        if RELEASE in path.name and not start:
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+        else:
+            self.wfile.write(data[start:])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@needs_apt
+def test_an_interrupted_download_goes_on(archive: Archive) -> None:
+    _Server.root, _Server.ranges = archive.root, []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            mirror = f"http://127.0.0.1:{server.server_port}"
+            for _ in range(2):  # apt may have tried again by itself already
+                with contextlib.suppress(FetchError):
+                    directory, _new = fetch_linux(quiet, mirror=mirror, keyring=archive.keyring)
+        finally:
+            server.shutdown()
+            thread.join()
+    size = (archive.root / f"pool/linux-image-{RELEASE}_6.1-1_riscv64.deb").stat().st_size
+    assert _Server.ranges == [f"bytes={size // 2}-"]
+    assert (directory / "Image").read_bytes() == b"kernel"
 
 
 @needs_apt

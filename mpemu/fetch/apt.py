@@ -23,6 +23,8 @@ Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction (0..1) of it that is."""
 
 MIRROR_VARIABLE = "MPEMU_DEBIAN_MIRROR"
+HELPER = "/usr/lib/apt/apt-helper"
+RESUMABLE = ("http://", "https://", "file:")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
@@ -32,6 +34,7 @@ class Download:
 
     package: str
     version: str
+    uri: str
     filename: str
     size: int
     sha256: str
@@ -163,9 +166,8 @@ class PrivateApt:
             if len(words) != 4 or not words[3].startswith("SHA256:"):
                 raise FetchError(f"apt describes a download in a way that mpemu does not know: {line}")
             package = words[1].split("_")[0]
-            found[package] = Download(
-                package, self.field(package, "Version"), words[1], int(words[2]), words[3].removeprefix("SHA256:")
-            )
+            version, digest = self.field(package, "Version"), words[3].removeprefix("SHA256:")
+            found[package] = Download(package, version, words[0], words[1], int(words[2]), digest)
         return [found[package] for package in packages]
 
     def download(self, downloads: list[Download], directory: Path, progress: Progress) -> list[Path]:
@@ -175,16 +177,21 @@ class PrivateApt:
         if missing:
             what = f"{sum(entry.size for entry in missing) / 1e6:.0f} MB of packages"
             progress(what, 0.0)
-            names = [f"{entry.package}={entry.version}" for entry in missing]
-            _run(
-                self._command("apt-get", "download", "-qq", *names),
-                cwd=directory, progress=lambda fraction: progress(what, fraction),
-            )  # fmt: skip
+            _run(self._getter(missing, directory), cwd=directory, progress=lambda fraction: progress(what, fraction))
             progress(what, 1.0)
         for entry in missing:
             if not is_intact(directory / entry.filename, entry.sha256):
                 raise FetchError(f"{directory / entry.filename} is not the file that the signed index describes")
         return [directory / entry.filename for entry in downloads]
+
+    def _getter(self, missing: list[Download], directory: Path) -> list[str]:
+        """The command that downloads. `apt-get download` starts anew after an interruption, apt's helper goes on where
+        it stopped, but does not know mirror lists and the like."""
+        if all(entry.uri.startswith(RESUMABLE) for entry in missing) and os.access(HELPER, os.X_OK):
+            files = [(entry.uri, str(directory / entry.filename), f"SHA256:{entry.sha256}") for entry in missing]
+            return self._command(HELPER, "download-file", *(word for file in files for word in file))
+        names = [f"{entry.package}={entry.version}" for entry in missing]
+        return self._command("apt-get", "download", "-qq", *names)
 
 
 def is_intact(path: Path, sha256: str) -> bool:
