@@ -37,6 +37,7 @@ TARGET = (
 COMPILE = (
     *("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror"),
     *("-ffreestanding", "-fno-builtin", "-fno-sanitize=undefined", "-fno-stack-protector", "-fno-strict-aliasing"),
+    "-fno-math-errno",  # __builtin_sqrt is an instruction
     "-ffp-contract=off",  # results must not depend on whether the compiler finds a multiply-add
     f"-ffile-prefix-map={ROOT}=.",  # no paths of the building machine in the debug information
     f"-I{LIB}",

@@ -17,11 +17,10 @@
 
 #define fence(pred, succ) asm volatile("fence " #pred ", " #succ : : : "memory")
 #define full_fence() fence(iorw, iorw)
-#define fence_i() asm volatile("fence.i" : : : "memory")
-#define compiler_barrier() asm volatile("" : : : "memory")
-#define wfi() asm volatile("wfi" : : : "memory")
-#define cpu_pause() asm volatile(".insn i 0x0f, 0, x0, x0, 0x010" : : : "memory") /* PAUSE, Zihintpause */
 
+static inline void fence_i(void) { asm volatile("fence.i" : : : "memory"); }
+static inline void wfi(void) { asm volatile("wfi" : : : "memory"); }
+static inline void cpu_pause(void) { asm volatile(".insn i 0x0f, 0, x0, x0, 0x010" : : : "memory"); } /* Zihintpause */
 static inline void sfence_vma(void) { asm volatile("sfence.vma" : : : "memory"); }
 static inline void sfence_vma_page(uint64_t address)
 {

@@ -1,0 +1,41 @@
+/* The benchmark guest: runs one kernel at a time for a fixed time and says how much work was done. */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include "console.h"
+#include "hart.h"
+#include "kernels.h"
+#include "paging.h"
+#include "sync.h"
+
+/* Work and time of one hart, filled in by a measured function. */
+struct measured {
+    uint64_t work, ticks, check;
+} CACHE_ALIGNED;
+extern struct measured measured[MAX_HARTS];
+
+/* How long a measurement lasts and how long it runs before, in ticks of mtime. */
+extern uint64_t duration, warm_up;
+extern unsigned players; /* harts that take part */
+
+/* A kernel on the machine itself: run(hart) measures into measured[hart]. Always in M-mode; may go lower by itself. */
+struct machine_kernel {
+    const char *name, *unit;
+    unsigned least_harts; /* 1, 2: in pairs, or any number from 2 on */
+    hart_function *run;
+};
+
+extern const struct machine_kernel privileged_kernels[], smp_kernels[]; /* the last one has no name */
+
+static inline uint64_t now(void) { return csr_read(time); }
+
+/* Repeats `unit()` (which does `count` units of work) on one hart: warm-up, then `duration`. */
+#define MEASURE(hart, count, unit) do { \
+    uint64_t start_ = now(), work_ = 0, ticks_; \
+    while (now() - start_ < warm_up) { unit; } \
+    start_ = now(); \
+    do { unit; work_ += (count); ticks_ = now() - start_; } while (ticks_ < duration); \
+    measured[hart].work = work_, measured[hart].ticks = ticks_; \
+} while (0)
+
+#endif
