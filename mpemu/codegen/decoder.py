@@ -7,14 +7,29 @@ instruction handler.
 
 from __future__ import annotations
 
+import dataclasses
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpemu.codegen.core import SINK
+from mpemu.codegen.facts import facts
 from mpemu.codegen.ir import Module
-from mpemu.codegen.records import HANDLER, IMM, RECORD, RECORD_PAGE, Variant, operand_slots, specialisations
+from mpemu.codegen.records import (
+    HANDLER,
+    IMM,
+    RECORD,
+    RECORD_PAGE,
+    A,
+    B,
+    C,
+    Variant,
+    operand_slots,
+    specialisations,
+)
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.hart import Operand, Routine
+from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import COMPRESSED, INSNS, Compressed, Field, Insn, Pattern
 from mpemu.isa.value import Value
 from mpemu.layout import CODE_PAGE, PAGE
@@ -23,6 +38,11 @@ NOWHERE = 1 << 32
 """As page offset: the record is not on a page, no jump from it is near."""
 ENDS, ID_SHIFT = 1 << 8, 16
 """decode() returns length | ENDS if the block ends here | handler number << ID_SHIFT."""
+
+# What the table handler_facts says of a handler; slots as in records.py.
+FACT_QUIET, FACT_READS_A, FACT_READS_B, FACT_READS_C, FACT_WRITES_A = 1, 2, 4, 8, 16
+MAX_SPIN_LOOP = 48
+"""Bytes of the longest loop that is looked at."""
 
 # Handlers that are not an instruction's, by number.
 UNDECODED, GOTO, STRADDLE, ILLEGAL = range(4)
@@ -150,7 +170,7 @@ class DecoderEmitter:
             return
         distance = operands["imm"]
         near = (self.page_offset + distance).ltu(PAGE)
-        number = {way: self.handlers[Variant(insn, length, way, fixed)] for way in ("back", "fwd", "far")}
+        number = {way: self.handlers[Variant(insn, length, way, fixed)] for way in ("far", "fwd", "back")}
         direction = distance.le(0).mux(Value(number["back"], 64), number["fwd"])
         scaled = distance * (RECORD // 2)
         self.b.store(self.h.at(self.record, IMM), near.mux(scaled, distance))
@@ -200,7 +220,12 @@ def decode_run(h: Native, record: Value) -> None:
                 done()
             word.set(low | (h.get(h.at(copy, at + 2), 16).zext(64) << 16))
         result = h.call(DECODE, word.get(), here, at)
-        mine = result >> ID_SHIFT
+        number_of = h.local(result >> ID_SHIFT)
+        spin = table(h, "spin_handler", number_of.get())
+        with h.when(spin != 0), h.when(h.call("is_spin_loop", copy, at, h.get(h.at(here, IMM)).sra(3)) != 0):
+            set_handler(h, here, spin)
+            number_of.set(spin)
+        mine = number_of.get()
         with h.when(before_record.get() != 0):
             joined = h.call("fused_handler", before.get(), mine)
             with h.when(joined != 0):
@@ -212,37 +237,86 @@ def decode_run(h: Native, record: Value) -> None:
         offset.set(at + (result & 0xFF))
 
 
+@native
+def is_spin_loop(h: Native, copy: Value, end: Value, distance: Value) -> None:
+    """1 if the jump at page offset ``end`` over ``distance`` (negative) bytes closes a loop that can only wait: short,
+    of quiet instructions (facts.py), no register read in it before it is written in it."""
+    with h.when(distance.lt(-MAX_SPIN_LOOP)):
+        h.ret(0)
+    record = h.b.from_pointer(h.hart("scratch")) + RECORD  # the one that a straddling instruction leaves unused
+    offset = h.local(end + distance)
+    read, written = h.local(0), h.local(0)
+    with h.loop() as done:
+        at = offset.get()
+        low = h.get(h.at(copy, at), 16).zext(64)
+        is_short = (low & 3) != 3
+        high = h.get(h.at(copy, at + 2), 16).zext(64)
+        result = h.call(DECODE, is_short.mux(low, low | (high << 16)), record, NOWHERE)
+        known = table(h, "handler_facts", result >> ID_SHIFT)
+        with h.when((known & FACT_QUIET) == 0):
+            h.ret(0)
+        for slot, fact in ((A, FACT_READS_A), (B, FACT_READS_B), (C, FACT_READS_C)):
+            number = h.get(h.at(record, slot), 8).zext(64) & 31
+            bit = ((known & fact) != 0).mux(Value(1, 64) << number, 0)
+            read.set(read.get() | (bit & ~written.get() & ~1))
+        with h.when((known & FACT_WRITES_A) != 0):
+            number = h.get(h.at(record, A), 8).zext(64) & 31
+            written.set(written.get() | (Value(1, 64) << number))
+        with h.when(at.geu(end)):
+            done()
+        offset.set(at + (result & 0xFF))
+    h.ret((read.get() & written.get()) == 0)
+
+
+def define_table(module: Module, name: str, values: Sequence[int]) -> None:
+    """A constant table of u16, read by :func:`table`."""
+    text = ", ".join(f"i16 {v}" for v in values) or "i16 0"
+    module.declare(f"@{name} = internal constant [{max(len(values), 1)} x i16] [{text}]")
+
+
+def table(h: Native, name: str, index: Operand) -> Value:
+    raw = index.raw if isinstance(index, Value) else index
+    return h.get(h.b.op(f"getelementptr i16, ptr @{name}, i64 {raw}"), 16).zext(64)
+
+
+def define_fact_tables(module: Module, isa: IsaSpec, numbers: dict[Variant, int], handlers: int) -> None:
+    """handler_facts: FACT_* of each handler; spin_handler: of each backward jump its spinning form, else 0."""
+    known, spin = [0] * handlers, [0] * handlers
+    slots = {A: FACT_READS_A, B: FACT_READS_B, C: FACT_READS_C}
+    for variant, number in numbers.items():
+        found = facts(isa, variant)
+        places = operand_slots(variant.insn)
+        bits = FACT_QUIET if found.quiet else 0
+        for name in found.reads:
+            bits |= slots.get(places[name], 0)
+        if "rd" in found.writes:
+            bits |= FACT_WRITES_A
+        known[number] = bits
+        if variant.way == "back":
+            spin[number] = numbers[dataclasses.replace(variant, way="spin")]
+    define_table(module, "handler_facts", known)
+    define_table(module, "spin_handler", spin)
+
+
 def define_fusion_table(module: Module, handlers: int, pairs: dict[tuple[int, int], int]) -> None:
-    """Constants for fused_handler: per first handler a range of (second, fused)."""
+    """Tables for fused_handler: per first handler a range of (second, fused)."""
     rows = sorted((first, second, fused) for (first, second), fused in pairs.items())
-    starts, position = [], 0
-    for number in range(handlers + 1):
-        while position < len(rows) and rows[position][0] < number:
-            position += 1
-        starts.append(position)
-    size = max(len(rows), 1)
-    text = ", ".join(f"i16 {s}" for s in starts)
-    module.declare(f"@fusion_start = internal constant [{len(starts)} x i16] [{text}]")
-    for name, column in (("second", 1), ("fused", 2)):
-        values = ", ".join(f"i16 {r[column]}" for r in rows) or "i16 0"
-        module.declare(f"@fusion_{name} = internal constant [{size} x i16] [{values}]")
+    firsts = [row[0] for row in rows]
+    define_table(module, "fusion_start", [bisect_left(firsts, number) for number in range(handlers + 1)])
+    define_table(module, "fusion_second", [row[1] for row in rows])
+    define_table(module, "fusion_fused", [row[2] for row in rows])
 
 
 @native
 def fused_handler(h: Native, first: Value, second: Value) -> None:
     """The handler that executes two instructions in a row, or 0."""
-
-    def entry(table: str, index: Operand) -> Value:
-        raw = index.raw if isinstance(index, Value) else index
-        return h.get(h.b.op(f"getelementptr i16, ptr @fusion_{table}, i64 {raw}"), 16).zext(64)
-
-    end = entry("start", first + 1)
-    index = h.local(entry("start", first))
+    end = table(h, "fusion_start", first + 1)
+    index = h.local(table(h, "fusion_start", first))
     with h.loop() as done:
         i = index.get()
         with h.when(i == end):
             done()
-        with h.when(entry("second", i) == second):
-            h.ret(entry("fused", i))
+        with h.when(table(h, "fusion_second", i) == second):
+            h.ret(table(h, "fusion_fused", i))
         index.set(i + 1)
 

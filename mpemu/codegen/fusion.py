@@ -1,6 +1,6 @@
 """Pairs of handlers that are joined into one, so that two instructions cost one dispatch.
 
-The pairs are the most frequent ones of a Linux boot, counted by an instrumented interpreter (docs/log.md has the numbers);
+The pairs are the most frequent ones of a Linux boot, counted by an instrumented interpreter (numbers in docs/log.md);
 their handlers are derived from the same definitions as all others. The file holds "first second" per line, handlers by
 Variant.symbol, most frequent first; lines that name a handler that this ISA lacks are passed over.
 """

@@ -1,9 +1,9 @@
 """Compiles instruction bodies into the handlers of the threaded interpreter.
 
-A handler is ``preserve_nonecc i64 (ptr %st, ptr %rp, i64 %cnt, ptr %tlb, ptr %tbl)``: hart, record, instructions retired
-minus slice_end (negative while the slice lasts), current regime, start of the blob. It ends in a tail call of the next
-record's handler, so guest state that every instruction needs stays in host registers. The first four arguments live in
-registers that the C convention preserves: calls out of a slow handler spill nothing.
+A handler is ``preserve_nonecc i64 (ptr %st, ptr %rp, i64 %cnt, ptr %tlb, ptr %tbl)``: hart, record, instructions
+retired minus slice_end (negative while the slice lasts), current regime, start of the blob. It ends in a tail call of
+the next record's handler, so guest state that every instruction needs stays in host registers. The first four arguments
+live in registers that the C convention preserves: calls out of a slow handler spill nothing.
 
 Every instruction with memory accesses exists twice. The *fast* form probes the TLB inline and, whatever is out of the
 ordinary, tail-calls the *slow* form of the same record, which does it all by calling routines; since a body has no
@@ -17,7 +17,7 @@ from typing import Any
 from mpemu.codegen import host
 from mpemu.codegen.core import Core, NeedsSlow, RegisterField
 from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.records import HANDLER, IMM, RECORD, STRONGEST, Variant, operand_slots
+from mpemu.codegen.records import HANDLER, IMM, RECORD, SPIN_YIELD, STRONGEST, Variant, operand_slots
 from mpemu.isa.hart import Isa, Operand
 from mpemu.isa.value import Value
 from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, HART, ITLB_ENTRIES, ITLB_ENTRY, REGIME
@@ -64,7 +64,6 @@ class HandlerEmitter(Core):
         super().__init__(b, isa, variant.insn.name)
         self.variant, self.fast = variant, fast
         self.rp, self.cnt = rp, cnt
-        self.relative_jump = False
         self._depth = 0
         self._resync = False
         delta = b.load(b.pointer("%st", HART.offset["delta"]))
@@ -168,10 +167,11 @@ class HandlerEmitter(Core):
         if self._resync:
             self._resynchronise(target)
         elif isinstance(target, RelativeTarget):
-            self.relative_jump = True
-            if self.variant.way in ("back", "fwd"):
+            if self.variant.way in ("back", "fwd", "spin"):
                 destination = self.b.pointer(self.rp, target.imm)
-                self._taken(destination, self.retired(), checked=self.variant.way == "back")
+                if self.variant.way == "spin":
+                    self._spin(destination, self.retired())
+                self._taken(destination, self.retired(), checked=self.variant.way != "fwd")
             else:
                 self._jump_dynamic(target)
         elif self.fast:
@@ -180,6 +180,18 @@ class HandlerEmitter(Core):
             self.s.pc = target
             self.s.instret = self.s.instret + 1
             self.tail("@h_goto", "null", "0")
+
+    def _spin(self, rp: str, cnt: str) -> None:
+        """A turn of a spin loop: one host pause, and from time to time a chance for the hart that it waits for."""
+        b = self.b
+        spins = self.s.spins + 1
+        self.s.spins = spins
+        stay, leave = b.label(), b.label()
+        b.branch_if(spins.ltu(SPIN_YIELD).raw, stay, leave, True)
+        b.place(leave)
+        self.tail("@h_spin", rp, cnt)
+        b.place(stay)
+        host.pause(b)
 
     def _taken(self, rp: str, cnt: str, checked: bool) -> None:
         """Jump to a record; at back edges look for interrupts and the end of the slice first."""

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mpemu import isa as _isa  # noqa: F401  (fills the instruction table)
-from mpemu.codegen import decoder, interrupts, lrsc, memory, near, tlb  # noqa: F401  (their routines)
-from mpemu.codegen.decoder import DECODE, SPECIAL_HANDLERS
+from mpemu.codegen import interrupts, lrsc, memory, near, tlb  # noqa: F401  (their routines)
+from mpemu.codegen.decoder import DECODE, SPECIAL_HANDLERS, DecoderEmitter, define_fact_tables, define_fusion_table
+from mpemu.codegen.facts import facts
 from mpemu.codegen.fp import emit_enter, emit_leave
 from mpemu.codegen.fusion import pairs as fusion_pairs
 from mpemu.codegen.handlers import ARGUMENTS, CC, compile_fused, compile_handler, compile_slow
 from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.records import Variant, specialisations
+from mpemu.codegen.records import WAYS, Variant, specialisations
 from mpemu.codegen.routines import Native, compile_routine
 from mpemu.isa.hart import ROUTINES, Routine
 from mpemu.isa.profiles import IsaSpec
@@ -27,11 +28,10 @@ FIRST_SECTION = ".text.first"
 
 @dataclass(frozen=True)
 class Interpreter:
-    """The module's text, the symbols of the handlers by number, and how many fused pairs there are."""
+    """The module's text, and the symbols of the handlers by number."""
 
     text: str
     handlers: tuple[str, ...]
-    variants: dict[str, Variant]
 
 
 class _Special(Native):
@@ -112,6 +112,13 @@ def _h_poll(h: _Special) -> None:
     h.tail("@h_service")
 
 
+def _h_spin(h: _Special) -> None:
+    """A spin loop has turned a few times: let others run, then look around."""
+    h.exact()
+    h.call("give_way")
+    h.tail("@h_service")
+
+
 def _h_service(h: _Special) -> None:
     h.call("service")
     h.tail("@h_goto")
@@ -144,6 +151,7 @@ _SPECIAL: tuple[Callable[[_Special], None], ...] = (
     _h_goto_counted,
     _h_goto,
     _h_poll,
+    _h_spin,
     _h_service,
     _h_resync,
     _h_raise,
@@ -172,72 +180,66 @@ def _compile_entry(module: Module, isa: IsaSpec) -> None:
     module.define(b)
 
 
-def _variants(module: Module, isa: IsaSpec, insn: Insn, length: int) -> list[Variant]:
-    """All variants in which ``insn`` exists; compiled. Slow forms come with them."""
-    made: list[Variant] = []
-    slow_needed = False
-    no_operand: dict[str, int] = {}
-    for fixed in (*specialisations(insn), no_operand):
-        ways = ("far", "back", "fwd") if _is_relative_jump(isa, insn, length) else ("",)
-        for way in ways:
-            variant = Variant(insn, length, way, tuple(fixed.items()))
-            symbol, slow = compile_handler(module, isa, variant)
-            _SYMBOLS[variant] = symbol
-            slow_needed |= slow
-            made.append(variant)
-    if slow_needed and f"s_{insn.name}_{length}" not in _SYMBOLS.values():
-        compile_slow(module, isa, Variant(insn, length), f"s_{insn.name}_{length}")
-    return made
+class _Handlers:
+    """Compiles the handlers of one ISA: ``symbols`` by variant."""
 
+    def __init__(self, module: Module, isa: IsaSpec) -> None:
+        self._module, self._isa = module, isa
+        self.symbols: dict[Variant, str] = {}
+        short_forms = {c.base for c in COMPRESSED if c.ext in isa.extensions}
+        for insn in INSNS.values():
+            if insn.ext in isa.extensions:
+                for length in (4, 2) if insn.name in short_forms else (4,):
+                    self._compile(insn, length)
 
-_SYMBOLS: dict[Variant, str] = {}
+    def _compile(self, insn: Insn, length: int) -> None:
+        """All variants in which ``insn`` exists, and the slow form that they share."""
+        general = Variant(insn, length)
+        ways = WAYS if facts(self._isa, general).relative_jump else ("",)
+        slow_needed = False
+        for fixed in (*specialisations(insn), {}):
+            for way in ways:
+                variant = Variant(insn, length, way, tuple(fixed.items()))
+                self.symbols[variant], slow = compile_handler(self._module, self._isa, variant)
+                slow_needed |= slow
+        slow_symbol = f"s_{general.symbol}"
+        if slow_needed and slow_symbol not in self.symbols.values():
+            compile_slow(self._module, self._isa, general, slow_symbol)
 
-
-def _is_relative_jump(isa: IsaSpec, insn: Insn, length: int) -> bool:
-    if not insn.ends_block or "imm" not in insn.operands:
-        return False
-    scratch = Module()
-    b = Builder(scratch, f"i64 @probe({ARGUMENTS})")
-    from mpemu.codegen.handlers import HandlerEmitter
-
-    h = HandlerEmitter(b, isa, Variant(insn, length, "far"), fast=True)
-    h.emit()
-    return h.relative_jump
+    def fuse(self, numbers: dict[Variant, int]) -> dict[tuple[int, int], str]:
+        """Handlers for pairs whose parts have fast forms: symbols by the parts' numbers."""
+        by_symbol = {v.symbol: v for v, symbol in self.symbols.items() if symbol.startswith("f_")}
+        made: dict[tuple[int, int], str] = {}
+        for first, second in fusion_pairs():
+            a, b = by_symbol.get(first), by_symbol.get(second)
+            if a and b:
+                made[numbers[a], numbers[b]] = compile_fused(self._module, self._isa, a, b)
+        return made
 
 
 def build_interpreter(isa: IsaSpec) -> Interpreter:
     """The whole module for one ISA."""
     module = Module()
-    _SYMBOLS.clear()
-    short_forms = {c.base for c in COMPRESSED if c.ext in isa.extensions}
-    variants: list[Variant] = []
-    for insn in INSNS.values():
-        if insn.ext in isa.extensions:
-            for length in (4, 2) if insn.name in short_forms else (4,):
-                variants += _variants(module, isa, insn, length)
-    symbols = [*SPECIAL_HANDLERS, *(_SYMBOLS[v] for v in variants)]
-    numbers = {v: i + len(SPECIAL_HANDLERS) for i, v in enumerate(variants)}
+    handlers = _Handlers(module, isa)
+    numbers = {v: i for i, v in enumerate(handlers.symbols, len(SPECIAL_HANDLERS))}
+    symbols = [*SPECIAL_HANDLERS, *handlers.symbols.values()]
+    fused = handlers.fuse(numbers)
+    pairs = {parts: number for number, parts in enumerate(fused, len(symbols))}
+    symbols += fused.values()
 
-    by_symbol = {v.symbol: v for v in variants}
-    pairs: dict[tuple[int, int], int] = {}
-    for first, second in fusion_pairs():
-        a, c = by_symbol.get(first), by_symbol.get(second)
-        if a and c and _SYMBOLS[a].startswith("f_") and _SYMBOLS[c].startswith("f_"):
-            pairs[numbers[a], numbers[c]] = len(symbols)
-            symbols.append(compile_fused(module, isa, a, c))
-    decoder.define_fusion_table(module, len(symbols), pairs)
-
+    define_fusion_table(module, len(symbols), pairs)
+    define_fact_tables(module, isa, numbers, len(symbols))
     module.declare(f"@handler_offsets = dso_local global [{len(symbols)} x i32] zeroinitializer")
     _compile_special(module, isa)
     _compile_entry(module, isa)
     compile_routine(module, isa, _decode_routine(numbers, isa))
     for made in ROUTINES.values():
         compile_routine(module, isa, made)
-    return Interpreter(module.text(), tuple(symbols), {s: v for v, s in _SYMBOLS.items()})
+    return Interpreter(module.text(), tuple(symbols))
 
 
 def _decode_routine(numbers: dict[Variant, int], isa: IsaSpec) -> Routine:
     def decode(h: Native, word: Value, record: Value, page_offset: Value) -> None:
-        decoder.DecoderEmitter(h, numbers, isa.extensions).emit(word, record, page_offset)
+        DecoderEmitter(h, numbers, isa.extensions).emit(word, record, page_offset)
 
     return dataclasses.replace(DECODE, function=decode)

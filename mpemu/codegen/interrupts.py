@@ -11,13 +11,13 @@ from __future__ import annotations
 from mpemu.codegen import host
 from mpemu.codegen.lrsc import KICK_EPOCH
 from mpemu.codegen.memory import ALL_ONES
+from mpemu.codegen.records import SPIN_YIELD
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.value import Value
 from mpemu.layout import HART, LINES, REGIME
 from mpemu.vcpu.exits import ExitReason
 
 SLICE = 8192
-SPIN_YIELD = 10
 WFI_SPINS = 300
 MIP_BIT = {"msip": 3, "mtip": 7, "meip": 11, "ssip": 1, "stip": 5, "seip": 9}
 NS_PER_TICK = 100
@@ -161,10 +161,19 @@ def spin_hint(h: Native) -> None:
     spins = h.s.spins + 1
     h.s.spins = spins
     with h.when(spins.geu(SPIN_YIELD)):
-        h.s.spins = 0
-        with h.when(h.m.clock_mode != 2):
-            h.count("yields")
-            h.host("sched_yield", "")
+        h.call("give_way")
+
+
+@native
+def give_way(h: Native) -> None:
+    """This hart can't go on before another one does something: let that one run."""
+    h.s.spins = 0
+    h.count("yields")
+    with h.when(h.m.clock_mode != 2):
+        h.host("sched_yield", "")
+    with h.otherwise():  # deterministic: the turn is over at the next back edge
+        h.s.quantum_end = h.s.instret
+        h.s.slice_end = h.s.instret
 
 
 @native

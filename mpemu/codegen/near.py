@@ -35,6 +35,11 @@ PLIC_PENDING, PLIC_ENABLE, PLIC_CONTEXT = 0x1000, 0x2000, 0x20_0000
 PLIC_WORDS = PLIC_SOURCES // 32
 
 
+LOCK_PATIENCE = 1 << 25
+"""Turns, one or two seconds, after which the holder of the PLIC's lock must have been killed: the lock is taken away, so
+that the coordinator gets to report the death instead of hanging."""
+
+
 def in_range(pa: Value, base: int, size: int) -> Value:
     return (pa - base).ltu(size)
 
@@ -181,6 +186,9 @@ def _lock_plic(h: Native) -> None:
         turns.set(turns.get() + 1)
         with h.when((turns.get() & 255) == 0):
             h.host("sched_yield", "")
+        with h.when(turns.get() == LOCK_PATIENCE):
+            turns.set(0)
+            h.put(word, 0, order="seq_cst")
 
 
 def _unlock_plic(h: Native) -> None:

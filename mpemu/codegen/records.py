@@ -63,10 +63,17 @@ def specialisations(insn: Insn) -> tuple[dict[str, int], ...]:
     return SPECIALISED.get(insn.name, ())
 
 
+WAYS = ("far", "fwd", "back", "spin")
+"""pc-relative jumps: to another page; within the page, where the record's i64 is the distance in bytes of records:
+forwards, backwards, and backwards in a loop that can only wait (facts.py)."""
+
+SPIN_YIELD = 10
+"""Turns of a spin loop, or PAUSEs, after which a hart gives its core to one that can make progress."""
+
+
 @dataclass(frozen=True)
 class Variant:
-    """One handler of an instruction. ``way`` is "" or, for pc-relative jumps, how far: "back", "fwd" within the page
-    (the record's i64 is then the distance in bytes of records), or "far"."""
+    """One handler of an instruction. ``way`` is "" or, for pc-relative jumps, one of WAYS."""
 
     insn: Insn
     length: int
