@@ -21,9 +21,10 @@ _FONT_FACE = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
 def picture(command: list[str]) -> str:
     """What a terminal shows of a run of ``mpemu``, as SVG. The guest's console first, then what mpemu says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mpemu", *command], capture_output=True, text=True, check=True, cwd=ROOT, timeout=300
-    )
+    for _ in range(2):  # the first may have to build the interpreter
+        done = subprocess.run(
+            [sys.executable, "-m", "mpemu", *command], capture_output=True, text=True, check=True, cwd=ROOT, timeout=300
+        )
     console = Console(record=True, width=WIDTH, file=StringIO(), highlight=False)
     console.print(Text(f"$ mpemu {' '.join(command)}", style="bold green"))
     for line in done.stdout.splitlines():

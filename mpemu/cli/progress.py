@@ -28,7 +28,7 @@ class Reporter:
 
     def __call__(self, phase: str, fraction: float) -> None:
         if not sys.stderr.isatty():
-            if phase != self._phase:
+            if phase != self._phase and fraction < 1:
                 print(f"mpemu: {phase}", file=sys.stderr, flush=True)
             self._phase = phase
             return
