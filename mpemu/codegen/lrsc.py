@@ -1,21 +1,21 @@
 """Exact LR/SC: an SC fails if any other hart stored to the granule since the LR, ABA included.
 
-Only pages on which somebody has executed an LR pay (docs/design). Each RAM page has a mark: 0; an epoch (2 or more)
-while it is being marked; 1 when it is marked. Each hashed 64-byte granule has a version word: even, or odd while a
-store to it is under way on a marked page.
+Only pages on which somebody has executed an LR pay (docs/design/0004). Each RAM page has a mark: UNMARKED; MARKING, or
+MARKING plus an epoch, while it is being marked; MARKED. Each hashed 64-byte granule has a version word: even, or odd
+while a store to it is under way on a page whose mark is not UNMARKED.
 
-Marking: take a new epoch, put it in the mark, ask every hart to drop its write tags. A hart acknowledges an epoch at a
-safepoint, which never lies between its look at a mark and the store that follows; an idle hart counts as having
-acknowledged (lrsc_ack all ones) and catches up before it runs on. When all have, the mark becomes 1: from then on every
-store to the page bumps its granule's version. An LR before that is no valid reservation; its SC fails, nobody waits.
+Marking: set MARKING, take a new epoch, put it in the mark, ask every hart to drop its write tags. A hart acknowledges
+an epoch at a safepoint, which never lies between its look at a mark and the store that follows; an idle hart counts as
+having acknowledged (lrsc_ack all ones) and catches up before it runs on. When all have, the page is MARKED: from then
+on every store to it bumps its granule's version. An LR before that is no valid reservation; its SC fails, nobody waits.
 
-Orders that matter: the epoch is bumped before any ack is read, and an idle hart, waking up, publishes its ack, fences,
+Orders that matter: the mark is set before the epoch is bumped, so that whoever acknowledges the epoch finds the mark
+when it looks again. The epoch is bumped before any ack is read, and an idle hart, waking up, publishes its ack, fences,
 and then reads the epoch: one of the two sees the other.
 """
 
 from __future__ import annotations
 
-from mpemu.codegen import host
 from mpemu.codegen.memory import (
     ALL_ONES,
     LOAD_ACCESS_FAULT,
@@ -31,11 +31,13 @@ from mpemu.codegen.memory import (
     ram_offset,
 )
 from mpemu.codegen.routines import Native, native
+from mpemu.codegen.spinlock import until_held
 from mpemu.codegen.tlb import for_each
 from mpemu.isa.value import Value
 from mpemu.layout import DTLB_ENTRY, HART, LINES, VERSION_WORDS
 
-MARKED = 1
+UNMARKED, MARKED, MARKING = 0, 1, 2
+"""A page's mark; what is above MARKING is MARKING plus the epoch that marks the page (epochs begin with 1)."""
 KICK_EPOCH = 2
 """Bit of the `kick` line: an epoch is to be acknowledged."""
 
@@ -48,17 +50,12 @@ def version_word(h: Native, offset: Value) -> str:
 def lock_version(h: Native, offset: Value) -> None:
     """Hold the version word of the granule at RAM ``offset`` (odd) until rmw_end."""
     word = version_word(h, offset)
-    spins = h.local(0)
-    with h.loop() as done:
+    with until_held(h) as held:
         seen = h.get(word, order="monotonic")
         with h.when((seen & 1) == 0, likely=True):
             _, mine = h.b.compare_exchange(word, seen, seen | 1)
             with h.when(mine):
-                done()
-        host.pause(h.b)
-        spins.set(spins.get() + 1)
-        with h.when((spins.get() & 255) == 0):  # the holder may have lost its core
-            h.host("sched_yield", "")
+                held()
     h.s.locked_version = h.b.from_pointer(word)
 
 
@@ -105,9 +102,11 @@ def all_acknowledged(h: Native, epoch: Value) -> None:
 def mark_page(h: Native, offset: Value) -> None:
     """Begin or go on marking the page at RAM ``offset``: 1 when it is marked."""
     mark = page_mark(h, offset)
-    with h.when(h.get(mark, 32, "monotonic") == 0):
+    with h.when(h.get(mark, 32, "monotonic") == UNMARKED):
+        h.b.compare_exchange(mark, Value(UNMARKED, 32), Value(MARKING, 32))
+    with h.when(h.get(mark, 32, "seq_cst") == MARKING):  # whoever set it may have lost its core: anybody can go on
         epoch = h.rmw("add", h.machine("lrsc_epoch"), 1) + 1
-        _, mine = h.b.compare_exchange(mark, Value(0, 32), epoch.lo(32))
+        _, mine = h.b.compare_exchange(mark, Value(MARKING, 32), (epoch + MARKING).lo(32))
         with h.when(mine):
 
             def ask(i: Value) -> None:
@@ -117,10 +116,10 @@ def mark_page(h: Native, offset: Value) -> None:
 
             for_each(h, h.m.harts, ask)
     h.call("acknowledge_epoch")
-    epoch = h.get(mark, 32, "acquire").zext(64)
-    with h.when(epoch == MARKED):
+    state = h.get(mark, 32, "acquire").zext(64)
+    with h.when(state == MARKED):
         h.ret(1)
-    with h.when(h.call("all_acknowledged", epoch) == 0):
+    with h.when(h.call("all_acknowledged", state - MARKING) == 0):
         h.call("spin_hint")  # whoever has to acknowledge may need this core
         h.ret(0)
     h.put(mark, MARKED, 32, order="seq_cst")
@@ -215,7 +214,7 @@ def dma_written(h: Native, offset: Value, size: Value) -> None:
     with h.loop() as done:
         with h.when(position.get().geu(offset + size)):
             done()
-        with h.when(h.get(page_mark(h, position.get()), 32, "monotonic") != 0):
+        with h.when(is_marked(h, position.get())):
             h.call("lock_version", position.get())
             h.call("rmw_end")
         position.set(position.get() + 64)

@@ -51,15 +51,22 @@ def cached(h: Native, va: Value, tag: str, bits: int = 0) -> tuple[Value, Value]
 
 @native
 def fill_dtlb(h: Native, va: Value, offset: Value, tag: Value, bits: Value) -> None:
-    """Enter the page of ``va``, RAM offset ``offset``; ``tag`` 0: for reads, 8: for writes (DTLB_ENTRY)."""
+    """Enter the page of ``va``, RAM offset ``offset``; ``tag`` 0: for reads, 8: for writes (DTLB_ENTRY).
+
+    The other tag stays only if it says the same of the same page: after a change of the page table that no SFENCE.VMA
+    has followed yet, permission and place must not come from two different PTEs.
+    """
     entry = dtlb_entry(h, va)
     page = va & -PAGE
-    other = h.b.pointer(entry, tag ^ 8)
-    with h.when((h.get(other) & ~MARKED_TAG) != page):
+    other, here = h.b.pointer(entry, tag ^ 8), h.b.pointer(entry, tag)
+    addend, size_mask = (h.b.pointer(entry, DTLB_ENTRY.offset[name]) for name in ("addend", "size_mask"))
+    distance, mask = h.m.ram + offset - va, -(Value(1, 64) << h.s.walk_shift)
+    same_place = (h.get(addend) == distance) & (h.get(size_mask) == mask)
+    with h.when(((h.get(other) & ~MARKED_TAG) != page) | ~same_place):
         h.put(other, ALL_ONES)
-    h.put(h.b.pointer(entry, DTLB_ENTRY.offset["addend"]), h.m.ram + offset - va)
-    h.put(h.b.pointer(entry, DTLB_ENTRY.offset["size_mask"]), -(Value(1, 64) << h.s.walk_shift))
-    h.put(h.b.pointer(entry, tag), page | bits)
+    h.put(addend, distance)
+    h.put(size_mask, mask)
+    h.put(here, page | bits)
     note_used(h)
 
 
@@ -106,23 +113,22 @@ def _consume_latch(h: Native, va: Value, fault: int) -> None:
 
 def _load_across(h: Native, va: Value, size: int) -> None:
     """A load that crosses a page, byte by byte; both pages are translated before anything is read."""
-    second = (va & -PAGE) + PAGE
-    low, high = _two_pages(h, va, second, READ, LOAD_ACCESS_FAULT)
     value = h.local(0)
-    for i in range(size):
-        address = va + i
-        host = address.ltu(second).mux(low + address, high + address)
+    for i, host in enumerate(_bytes_across(h, va, size, READ, LOAD_ACCESS_FAULT)):
         value.set(value.get() | (h.get(h.at(host), 8, "monotonic").zext(64) << (8 * i)))
     h.ret(value.get())
 
 
-def _two_pages(h: Native, va: Value, second: Value, access: int, fault: int) -> tuple[Value, Value]:
-    """What to add to a guest address on either page to get the host address."""
+def _bytes_across(h: Native, va: Value, size: int, access: int, fault: int) -> list[Value]:
+    """The host address of every byte of an access that crosses a page; the second one may be page 0."""
+    second = (va & -PAGE) + PAGE
     first_offset, first_is_ram = ram_offset(h, h.call("translate", va, access, 1))
     second_offset, second_is_ram = ram_offset(h, h.call("translate", second, access, 1))
     with h.when(~(first_is_ram & second_is_ram)):
         h.trap(fault, va)
-    return h.m.ram + first_offset - va, h.m.ram + second_offset - second
+    on_first = second - va
+    start, rest = h.m.ram + first_offset, h.m.ram + second_offset - on_first
+    return [on_first.gtu(i).mux(start + i, rest + i) for i in range(size)]
 
 
 def make_store(width: int) -> Routine:
@@ -183,11 +189,7 @@ def _marked_store(h: Native, offset: Value, value: Value, size: int) -> None:
 
 def _store_across(h: Native, va: Value, value: Value, size: int) -> None:
     """A store that crosses a page, byte by byte; each byte honours the LR/SC marks of its page."""
-    second = (va & -PAGE) + PAGE
-    low, high = _two_pages(h, va, second, WRITE, STORE_ACCESS_FAULT)
-    for i in range(size):
-        address = va + i
-        host = address.ltu(second).mux(low + address, high + address)
+    for i, host in enumerate(_bytes_across(h, va, size, WRITE, STORE_ACCESS_FAULT)):
         h.call("store_byte", host, (value >> (8 * i)) & 0xFF)
     h.ret(0)
 

@@ -20,10 +20,10 @@ from mpemu.addresses import (
     VIRTIO_SIZE,
     VIRTIO_SLOTS,
 )
-from mpemu.codegen import host
 from mpemu.codegen.interrupts import KICK_TIMER, set_line
 from mpemu.codegen.memory import LOAD_ACCESS_FAULT, STORE_ACCESS_FAULT
 from mpemu.codegen.routines import Native, native
+from mpemu.codegen.spinlock import until_held
 from mpemu.codegen.tlb import for_each
 from mpemu.isa.value import Value
 from mpemu.layout import HART, LINES, MAX_HARTS, PLIC_SOURCES
@@ -33,11 +33,6 @@ QUEUE_NOTIFY, INTERRUPT_STATUS, INTERRUPT_ACK = 0x50, 0x60, 0x64
 # PLIC registers, RISC-V PLIC specification chapter 3
 PLIC_PENDING, PLIC_ENABLE, PLIC_CONTEXT = 0x1000, 0x2000, 0x20_0000
 PLIC_WORDS = PLIC_SOURCES // 32
-
-
-LOCK_PATIENCE = 1 << 25
-"""Turns, one or two seconds, after which the holder of the PLIC's lock must have been killed: the lock is taken away, so
-that the coordinator gets to report the death instead of hanging."""
 
 
 def in_range(pa: Value, base: int, size: int) -> Value:
@@ -52,6 +47,8 @@ def device_load(h: Native, pa: Value, size: Value, va: Value) -> None:
         h.ret(h.call("clint_load", pa - CLINT, size, va))
     with h.when(in_range(pa, SSWI, SSWI_SIZE)):
         h.count("mmio_near")
+        with h.when(size != 4):
+            h.trap(LOAD_ACCESS_FAULT, va)
         h.ret(0)
     with h.when(in_range(pa, PLIC, PLIC_SIZE)):
         h.count("mmio_near")
@@ -74,6 +71,8 @@ def device_store(h: Native, pa: Value, value: Value, size: Value, va: Value) -> 
         h.ret(h.call("clint_store", pa - CLINT, value, size, va))
     with h.when(in_range(pa, SSWI, SSWI_SIZE)):
         h.count("mmio_near")
+        with h.when(size != 4):
+            h.trap(STORE_ACCESS_FAULT, va)
         index = (pa - SSWI) >> 2
         with h.when(index.ltu(h.m.harts) & ((value & 1) != 0)):
             h.call("send_line", index, LINES.index("ssip"), 1)
@@ -130,7 +129,7 @@ def _narrow(offset: Value, whole: Value, size: Value) -> Value:
 
 @native
 def clint_load(h: Native, offset: Value, size: Value, va: Value) -> None:
-    with h.when(size.ltu(4)):
+    with h.when(size.ltu(4) | (offset.ltu(CLINT_MTIMECMP) & (size != 4))):
         h.trap(LOAD_ACCESS_FAULT, va)
     with h.when(offset.ltu(CLINT_MTIMECMP)):
         index = offset >> 2
@@ -148,7 +147,7 @@ def clint_load(h: Native, offset: Value, size: Value, va: Value) -> None:
 
 @native
 def clint_store(h: Native, offset: Value, value: Value, size: Value, va: Value) -> None:
-    with h.when(size.ltu(4)):
+    with h.when(size.ltu(4) | (offset.ltu(CLINT_MTIMECMP) & (size != 4))):
         h.trap(STORE_ACCESS_FAULT, va)
     with h.when(offset.ltu(CLINT_MTIMECMP)):
         with h.when((offset >> 2).ltu(h.m.harts)):
@@ -177,18 +176,10 @@ def clint_store(h: Native, offset: Value, value: Value, size: Value, va: Value) 
 # -- PLIC
 def _lock_plic(h: Native) -> None:
     word = h.machine("plic_lock")
-    turns = h.local(0)
-    with h.loop() as done:
+    with until_held(h) as held:
         _, mine = h.b.compare_exchange(word, Value(0, 64), h.s.hartid + 1)
         with h.when(mine):
-            done()
-        host.pause(h.b)
-        turns.set(turns.get() + 1)
-        with h.when((turns.get() & 255) == 0):
-            h.host("sched_yield", "")
-        with h.when(turns.get() == LOCK_PATIENCE):
-            turns.set(0)
-            h.put(word, 0, order="seq_cst")
+            held()
 
 
 def _unlock_plic(h: Native) -> None:
@@ -302,6 +293,12 @@ def plic_store(h: Native, offset: Value, value: Value) -> None:
 def plic_set_level(h: Native, source: Value, level: Value) -> None:
     """The coordinator: input line ``source`` is now ``level``."""
     _lock_plic(h)
+    _set_level(h, source, level)
+    _unlock_plic(h)
+
+
+def _set_level(h: Native, source: Value, level: Value) -> None:
+    """Under the lock."""
     h.put(h.machine("plic_level", source), level.lo(8))
     claimed = h.get(h.machine("plic_claimed", source), 8) != 0
     with h.when((level != 0) & ~claimed):
@@ -309,26 +306,30 @@ def plic_set_level(h: Native, source: Value, level: Value) -> None:
     with h.when((level == 0) & ~claimed):
         h.put(h.machine("plic_pending", source), 0, 8)  # as QEMU's: a level that falls unclaimed is forgotten
     h.call("plic_update")
-    _unlock_plic(h)
 
 
 # -- virtio
 @native
 def virtio_acknowledge(h: Native, slot: Value, bits: Value) -> None:
     """InterruptACK: clear bits; the line falls when none is left."""
-    old = h.rmw("and", h.machine("virtio_isr", slot), (~bits).lo(32), 32)
-    with h.when((old.zext(64) & ~bits) == 0):
-        h.call("plic_set_level", slot + VIRTIO_IRQ, 0)
-        # the coordinator may have set a bit between the two steps: then the line must not stay low
-        with h.when(h.get(h.machine("virtio_isr", slot), 32, "seq_cst") != 0):
-            h.call("plic_set_level", slot + VIRTIO_IRQ, 1)
+    h.rmw("and", h.machine("virtio_isr", slot), (~bits).lo(32), 32)
+    h.call("virtio_line", slot)
 
 
 @native
 def virtio_interrupt(h: Native, slot: Value, bits: Value) -> None:
     """The coordinator: a device has something to say."""
     h.rmw("or", h.machine("virtio_isr", slot), bits.lo(32), 32)
-    h.call("plic_set_level", slot + VIRTIO_IRQ, 1)
+    h.call("virtio_line", slot)
+
+
+@native
+def virtio_line(h: Native, slot: Value) -> None:
+    """Set the slot's line from its InterruptStatus. Under the lock, so whoever comes last has seen all changes."""
+    _lock_plic(h)
+    waiting = h.get(h.machine("virtio_isr", slot), 32, "seq_cst") != 0
+    _set_level(h, slot + VIRTIO_IRQ, waiting.zext(64))
+    _unlock_plic(h)
 
 
 # -- for the coordinator

@@ -49,6 +49,7 @@ class Engine:
         self._address = memory.hart_address(index)
         self._enter = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(blob.address("enter"))
         self._flush_tlb = blob.routine("flush_tlb", 0)
+        self._become_busy, self._become_idle = blob.routine("become_busy", 0), blob.routine("become_idle", 0)
         self._host = host_table()
         machine = memory.machine
         pages = (memory.ram_size + sum(machine.rom_size)) // PAGE
@@ -93,7 +94,9 @@ class Engine:
         hart.scratch_key = ALL_ONES
 
     def run(self) -> ExitReason:
-        """Run until something needs Python."""
+        """Run until something needs Python. Outside, the hart counts as idle: it stores nothing (codegen/lrsc.py)."""
+        self._become_busy(self._address)
         reason = ExitReason(self._enter(self._address))
+        self._become_idle(self._address)
         self.hart.exits[reason] += 1
         return reason

@@ -23,7 +23,7 @@ class NearDevices:
         self._self.host = ctypes.addressof(self._host)
         self._self.machine = memory.state_address
         self._self.hartid = MAX_HARTS
-        self._ram_base = memory.ram_base
+        self._memory = memory
         self._set_level = blob.routine("plic_set_level", 2)
         self._raise_line = blob.routine("raise_line", 3)
         self._virtio_interrupt = blob.routine("virtio_interrupt", 2)
@@ -48,6 +48,10 @@ class NearDevices:
         self._virtio_acknowledge(self._address, slot, bits)
 
     def dma_written(self, address: int, length: int) -> None:
-        """Guest RAM was written at guest physical ``address``: LR reservations there are gone."""
-        if length > 0:
-            self._dma_written(self._address, address - self._ram_base, length)
+        """Guest memory was written at guest physical ``address``: LR reservations there end. What is not RAM of this
+        doesn't matter: a guest may have moved a queue's registers since the write."""
+        memory = self._memory
+        start = max(address - memory.ram_base, 0)
+        end = min(address + length - memory.ram_base, memory.ram_size)
+        if start < end:
+            self._dma_written(self._address, start, end - start)
