@@ -5,7 +5,8 @@ side by side at one instruction per ns: a turn of n instructions among k harts a
 harts wait, the clock jumps to the next deadline (a hart's timer or a device's); without any, the process sleeps until
 the coordinator raises a line, which is the one thing that isn't repeatable (console input).
 
-Virtual time passes the devices' next deadline only between two turns, and there the coordinator runs their timers.
+Virtual time passes the devices' next deadline only between two turns, and there the coordinator runs their timers. A
+hart that spins on another one (PAUSE) raises its own ``kick``, and its turn is over.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ NS_PER_TICK = 100
 
 # mip bits of the interrupt lines (privileged spec, 3.1.9); kick and stop end a wait whatever mie says.
 MIP_BIT = {"ssip": 1, "msip": 3, "stip": 5, "mtip": 7, "seip": 9, "meip": 11}
-_STOP = LINES.index("stop")
+_KICK, _STOP = LINES.index("kick"), LINES.index("stop")
 
 
 class DeterministicVCpu(VCpu):
@@ -89,7 +90,10 @@ class DeterministicVCpu(VCpu):
                 self.park()
                 if self._boots != boots:
                     return False
-            elif reason != ExitReason.KICK:
+            elif reason == ExitReason.KICK:
+                hart.lines[_KICK] &= ~1  # no other process writes to it in this mode
+                break
+            else:
                 self.unexpected(index, reason)
         ns, self._fraction = divmod(hart.instret - began + self._fraction, awake)
         self._advance(self._now + ns)
