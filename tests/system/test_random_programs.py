@@ -75,7 +75,7 @@ def test_reference_model_agrees_with_qemu(seed: int, guest_programs: dict[str, P
 @pytest.mark.parametrize("name", ["mpemu", "deterministic"])
 def test_mpemu_agrees_with_qemu(name: str, mode: int, guest_programs: dict[str, Path], tmp_path: Path) -> None:
     generator = Generator(100 + mode)
-    image = make_image(guest_programs["random"], [generator.program() for _ in range(400)])
+    image = make_image(guest_programs["random"], [generator.program() for _ in range(150)])
     expected = report("qemu", image, tmp_path / "random.elf", f"mode={mode}")
     assert report(name, image, tmp_path / "random.elf", f"mode={mode}") == expected
 
