@@ -17,24 +17,28 @@ def host_signature() -> str:
     return f"{llvm.get_host_cpu_name()} {features} llvm {version} llvmlite {llvmlite.__version__}"
 
 
-def compile_object(ir: str, optimise: int = 1, codegen: int = 2) -> bytes:
+def compile_object(ir: str) -> bytes:
     """Compile a module to position-independent code. RuntimeError, with LLVM's message, if the IR is not valid.
 
-    The interpreter gains nothing from more passes (docs/log.md); stack slots must become values, which level 1 does.
+    Three passes: stack slots become values, branches and expressions are tidied. A whole pipeline takes five times as
+    long and makes handlers no faster; neither does a higher level of instruction selection (docs/log.md).
     """
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
-        opt=codegen,
+        opt=1,
         reloc="pic",
         codemodel="small",
     )
     module = llvm.parse_assembly(ir)
     module.verify()
-    if optimise:
-        tuning = llvm.create_pipeline_tuning_options(speed_level=optimise)
-        tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
-        builder = llvm.create_pass_builder(machine, tuning)
-        builder.getModulePassManager().run(module, builder)
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
+    passes = llvm.create_new_function_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_instruction_combine_pass()
+    for function in module.functions:
+        if not function.is_declaration:
+            passes.run(function, builder)
     result: bytes = machine.emit_object(module)
     return result

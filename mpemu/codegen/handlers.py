@@ -199,14 +199,12 @@ class HandlerEmitter(Core):
         if checked:
             lines = b.load(b.pointer("%st", HART.offset["lines"]), order="monotonic")
             due = lines & b.load(b.pointer("%st", HART.offset["line_mask"]))
-            ok, look = b.label(), b.label()
-            still = b.label()
-            b.branch_if((due == 0).raw, still, look, True)
-            b.place(still)
-            b.branch_if(Value(cnt, 64, b).lt(0).raw, ok, look, True)
-            b.place(look)
-            self.tail("@h_poll", rp, cnt)
-            b.place(ok)
+            for fine, symbol in (((due == 0), "@h_poll"), (Value(cnt, 64, b).lt(0), "@h_slice")):
+                go_on, leave = b.label(), b.label()
+                b.branch_if(fine.raw, go_on, leave, True)
+                b.place(leave)
+                self.tail(symbol, rp, cnt)
+                b.place(go_on)
         self.dispatch(rp, cnt)
 
     def _jump_dynamic(self, target: Value) -> None:
@@ -326,7 +324,10 @@ class HandlerEmitter(Core):
 
     # -- waiting
     def pause(self) -> None:
-        self.call("spin_hint")
+        if self.fast and not self.b.muted:
+            self._spin(self.next_record(), self.retired())
+        else:
+            self.call("spin_hint")
 
     def wait_for_interrupt(self) -> None:
         if not self._slow_only():

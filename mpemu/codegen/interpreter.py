@@ -112,6 +112,12 @@ def _h_poll(h: _Special) -> None:
     h.tail("@h_service")
 
 
+def _h_slice(h: _Special) -> None:
+    """The same at the end of a slice. (With one symbol for both, LLVM would join the two tests into a slower one.)"""
+    h.exact()
+    h.tail("@h_service")
+
+
 def _h_spin(h: _Special) -> None:
     """A spin loop has turned a few times: let others run, then look around."""
     h.exact()
@@ -151,6 +157,7 @@ _SPECIAL: tuple[Callable[[_Special], None], ...] = (
     _h_goto_counted,
     _h_goto,
     _h_poll,
+    _h_slice,
     _h_spin,
     _h_service,
     _h_resync,
