@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from mpemu.isa.registry import COMPRESSED, INSNS, Compressed, Insn
 
@@ -302,7 +303,9 @@ def make_image(runner: Path, programs: list[Program]) -> Image:
     """Write the programs into the runner's blob (guests/random/random.h has the format)."""
     with runner.open("rb") as file:
         elf = ELFFile(file)
-        symbols = {s.name: s for s in elf.get_section_by_name(".symtab").iter_symbols()}
+        table = elf.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection), f"{runner} has no symbols"
+        symbols = {s.name: s for s in table.iter_symbols()}
         blob, scratch = symbols["blob"]["st_value"], symbols["scratch"]["st_value"]
         segment = next(s for s in elf.iter_segments() if s["p_vaddr"] <= blob < s["p_vaddr"] + s["p_filesz"])
         position = segment["p_offset"] + blob - segment["p_vaddr"]
