@@ -212,7 +212,11 @@ class Core:
         fp.emit_set_rounding(self.b, "%st", frm)
 
     def fp_dirty(self) -> None:
-        self.s.mstatus = self.s.mstatus | (3 << 13)
+        dirty = 3 << 13
+        mstatus = self.s.mstatus
+        # only where it changes: a store here in every instruction would be a chain through memory
+        with self.when((mstatus & dirty) != dirty, likely=False):
+            self.s.mstatus = mstatus | dirty
 
 
 class _Done:
