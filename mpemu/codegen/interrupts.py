@@ -160,19 +160,24 @@ def spin_hint(h: Native) -> None:
     host.pause(h.b)
     spins = h.s.spins + 1
     h.s.spins = spins
-    with h.when(spins.geu(SPIN_YIELD)):
+    with h.when(spins.geu(SPIN_YIELD) & (h.m.clock_mode != 2)):
         h.call("give_way")
 
 
 @native
 def give_way(h: Native) -> None:
-    """This hart can't go on before another one does something: let that one run."""
+    """This hart can't go on before another one does something: let that one run.
+
+    Where turns are by quantum (deterministic mode) the turn ends. That moves slice_end, to which a handler's count is
+    relative: the caller must not go on with the one it has.
+    """
     h.s.spins = 0
     h.count("yields")
     with h.when(h.m.clock_mode != 2):
         h.host("sched_yield", "")
-    with h.otherwise():  # deterministic: the turn is over, see vcpu/deterministic.py; here instret isn't exact
-        h.rmw("or", h.hart("lines", LINES.index("kick")), 1, 8)
+    with h.otherwise():
+        h.s.quantum_end = h.s.instret
+        h.s.slice_end = h.s.instret
 
 
 @native
