@@ -54,7 +54,8 @@ class Engine:
         machine = memory.machine
         pages = (memory.ram_size + sum(machine.rom_size)) // PAGE
         self._records, records = _anonymous(RECORD_PAGES * RECORD_PAGE_SIZE)
-        self._code_pages, code_pages = _anonymous(RECORD_PAGES * CODE_PAGE.size)
+        # a page more: the decoder may look two bytes behind the last copy
+        self._code_pages, code_pages = _anonymous(RECORD_PAGES * CODE_PAGE.size + PAGE)
         self._page_index, page_index = _anonymous(-(-4 * pages // PAGE) * PAGE)
         hart = self.hart
         hart.records, hart.code_pages, hart.page_index = records, code_pages, page_index

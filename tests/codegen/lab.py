@@ -13,7 +13,7 @@ import mpemu.isa  # noqa: F401  (fills the instruction table)
 from mpemu.isa.privileged import Cause
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import INSNS
-from mpemu.memory import CLOCK_VIRTUAL, MachineMemory
+from mpemu.memory import CLOCK_FROZEN, MachineMemory
 from mpemu.vcpu.engine import Engine
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.native_hart import RAM, blob
@@ -45,13 +45,13 @@ def pte(pa: int, flags: int) -> int:
 
 
 class Lab:
-    """``harts`` harts with ``size`` bytes of RAM and no machine; the clock is virtual and stands at 0."""
+    """``harts`` harts with ``size`` bytes of RAM and no machine; the clock stands at 0."""
 
     def __init__(self, harts: int = 1, size: int = 1 << 20) -> None:
         self.isa = IsaSpec.parse("max")
         self.blob = blob()
         self.memory = MachineMemory(harts, size)
-        self.memory.machine.clock_mode = CLOCK_VIRTUAL
+        self.memory.machine.clock_mode = CLOCK_FROZEN
         self.engines = [Engine(self.blob, self.memory, i) for i in range(harts)]
         self.reset()
 
