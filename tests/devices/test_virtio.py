@@ -66,14 +66,19 @@ def test_doorbell(machine: FakeMachine, rng: VirtioRng) -> None:
     rng.doorbell()
 
 
-def test_features_must_be_offered_and_version_1(machine: FakeMachine, rng: VirtioRng) -> None:
-    for features in (0, 1 << 32 | 1 << 5):
-        driver = Driver(machine, rng)
-        driver.start(features)
-        rng.reset()
-        driver.poke(mmio.DRIVER_FEATURES, features)
-        driver.poke(mmio.STATUS, 11)
-        assert not driver.peek(mmio.STATUS) & 8
+def test_features_must_be_offered(machine: FakeMachine, rng: VirtioRng) -> None:
+    driver = Driver(machine, rng)
+    driver.poke(mmio.DRIVER_FEATURES, 1 << 5)
+    driver.poke(mmio.STATUS, 11)
+    assert not driver.peek(mmio.STATUS) & 8
+
+
+def test_driver_that_does_not_ask_for_version_1(machine: FakeMachine, rng: VirtioRng) -> None:
+    """xv6 takes only features of the lower word."""
+    driver = Driver(machine, rng)
+    driver.poke(mmio.DRIVER_FEATURES, 0)
+    driver.poke(mmio.STATUS, 11)
+    assert driver.peek(mmio.STATUS) & 8
 
 
 def test_indices_wrap(machine: FakeMachine, rng: VirtioRng) -> None:
