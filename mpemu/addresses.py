@@ -1,11 +1,11 @@
 """The physical memory map of the `virt` board, as QEMU's hw/riscv/virt.c has it, so that the same binaries run on both.
 
-    0x0000_1000  boot ROM                   0x1000_0000  UART (irq 10)
-    0x0010_0000  test finisher              0x1000_1000  8 virtio-mmio slots (irq 1..8)
-    0x0010_1000  goldfish RTC (irq 11)      0x2000_0000  two flash banks of 32 MiB
-    0x0200_0000  CLINT: mswi, mtimer        0x8000_0000  RAM
-    0x02f0_0000  ACLINT sswi
-    0x0c00_0000  PLIC
+0x0000_1000  boot ROM                   0x1000_0000  UART (irq 10)
+0x0010_0000  test finisher              0x1000_1000  8 virtio-mmio slots (irq 1..8)
+0x0010_1000  goldfish RTC (irq 11)      0x2000_0000  two flash banks of 32 MiB
+0x0200_0000  CLINT: mswi, mtimer        0x8000_0000  RAM
+0x02f0_0000  ACLINT sswi
+0x0c00_0000  PLIC
 """
 
 BOOT_ROM = 0x1000

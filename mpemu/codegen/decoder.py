@@ -133,8 +133,7 @@ class DecoderEmitter:
         if isinstance(candidate.source, Compressed):
             insn = INSNS[candidate.source.base]
             operands = {
-                name: fields[v] if isinstance(v, str) else Value(v, 64)
-                for name, v in candidate.source.operands.items()
+                name: fields[v] if isinstance(v, str) else Value(v, 64) for name, v in candidate.source.operands.items()
             }
             for name in insn.operands:
                 operands.setdefault(name, Value(0, 64))
@@ -319,4 +318,3 @@ def fused_handler(h: Native, first: Value, second: Value) -> None:
         with h.when(table(h, "fusion_second", i) == second):
             h.ret(table(h, "fusion_fused", i))
         index.set(i + 1)
-

@@ -64,6 +64,8 @@ class _ProbedRegisters:
 
 
 class _ProbedState:
+    _probe: _Probe
+
     def __init__(self, probe: _Probe) -> None:
         object.__setattr__(self, "_probe", probe)
 

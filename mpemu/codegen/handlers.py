@@ -27,11 +27,10 @@ ARGUMENTS = "ptr %st, ptr %rp, i64 %cnt, ptr %tlb, ptr %tbl"
 _AMO = {"swap": "xchg", "minu": "umin", "maxu": "umax"}
 
 
-
 class PcValue(Value):
     """The pc; adding the immediate field to it is remembered, so that a jump there needs no pc at all."""
 
-    def __init__(self, raw: str, h: HandlerEmitter) -> None:
+    def __init__(self, raw: Any, h: HandlerEmitter) -> None:
         super().__init__(raw, 64, h.b)
         self._h = h
 
@@ -366,7 +365,7 @@ def compile_handler(module: Module, isa: Isa, variant: Variant) -> tuple[str, bo
         h.emit()
         h.finish()
         module.define(b)
-        return symbol, f'@{h.slow_symbol}(' in b.text()
+        return symbol, f"@{h.slow_symbol}(" in b.text()
     except NeedsSlow:
         return compile_slow(module, isa, variant, f"s_{variant.symbol}"), False
 
