@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 
-import mpemu.isa  # noqa: F401  (fills the table)
 from mpemu.addresses import BOOT_ROM
+from mpemu.isa import rv_i, system  # noqa: F401  (the instructions used here)
 from mpemu.isa.registry import INSNS
 
 ROM_SIZE = 0x1000

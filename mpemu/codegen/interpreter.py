@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mpemu import isa as _isa  # noqa: F401  (fills the instruction table)
 from mpemu.codegen import interrupts, lrsc, memory, near, tlb  # noqa: F401  (their routines)
 from mpemu.codegen.decoder import DECODE, SPECIAL_HANDLERS, DecoderEmitter, define_fact_tables, define_fusion_table
 from mpemu.codegen.facts import facts
@@ -16,6 +15,7 @@ from mpemu.codegen.handlers import ARGUMENTS, CC, compile_fused, compile_handler
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import WAYS, Variant, specialisations
 from mpemu.codegen.routines import Native, compile_routine
+from mpemu.isa import instructions  # noqa: F401  (fills the instruction table)
 from mpemu.isa.hart import ROUTINES, Routine
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import COMPRESSED, INSNS, Insn

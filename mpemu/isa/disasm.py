@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mpemu.isa import registry
+from mpemu.isa import instructions, registry  # noqa: F401  (the former fills the table)
 from mpemu.isa.csr_table import CSR_NAMES
 from mpemu.isa.fp import DYN, ROUNDING_NAMES
 from mpemu.isa.registry import F_FIELDS, F_NAMES, X_FIELDS, X_NAMES, Insn

@@ -5,7 +5,7 @@ python -m mpemu.isa.manual > docs/isa.md
 
 from __future__ import annotations
 
-import mpemu.isa  # noqa: F401  (fills the table)
+import mpemu.isa.instructions  # noqa: F401  (fills the table)
 from mpemu.isa.profiles import EXTENSIONS
 from mpemu.isa.registry import COMPRESSED, INSNS, Compressed, Insn
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mpemu.isa import registry
+from mpemu.isa import instructions, registry  # noqa: F401  (the former fills the table)
 from mpemu.isa.fp import DYN, FORMATS, INTEGERS
 from mpemu.isa.hart import Hart, Operand
 from mpemu.isa.profiles import IsaSpec

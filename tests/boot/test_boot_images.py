@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mpemu.isa.instructions  # noqa: F401  (fills the table)
 from mpemu.boot.elf import read_elf
 from mpemu.boot.fdt import Chosen
 from mpemu.boot.image import linux_header, read_image, unpack

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-import mpemu.isa  # noqa: F401  (fills the instruction table)
+import mpemu.isa.instructions  # noqa: F401  (fills the instruction table)
 from mpemu.isa.privileged import Cause
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import INSNS

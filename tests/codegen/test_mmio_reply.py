@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mpemu.isa  # noqa: F401  (fills the table)
+import mpemu.isa.instructions  # noqa: F401  (fills the table)
 from mpemu.isa.registry import INSNS
 from mpemu.layout import LINES
 from mpemu.vcpu.exits import ExitReason

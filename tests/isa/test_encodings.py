@@ -16,7 +16,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from random_operands import encodings
 
-import mpemu.isa  # noqa: F401  (fills the table)
+import mpemu.isa.instructions  # noqa: F401  (fills the table)
 from mpemu.isa.disasm import disassemble
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import COMPRESSED, INSNS, Insn, Pattern, decode, decode_compressed

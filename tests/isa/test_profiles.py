@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import mpemu.isa  # noqa: F401
+import mpemu.isa.instructions  # noqa: F401
 from mpemu.isa.profiles import EXTENSIONS, IMPLIES, PROFILES, IsaError, IsaSpec
 from mpemu.isa.registry import COMPRESSED, INSNS
 

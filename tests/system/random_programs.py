@@ -18,6 +18,7 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+import mpemu.isa.instructions  # noqa: F401  (fills the table)
 from mpemu.isa.registry import COMPRESSED, INSNS, Compressed, Insn
 
 for _module in ("rv_a", "rv_c", "rv_d", "rv_f", "rv_i", "rv_m", "rv_zb", "rv_zfh", "system"):
