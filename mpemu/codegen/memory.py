@@ -241,10 +241,8 @@ def rmw_end(h: Native) -> None:
 
 @native
 def zero_block(h: Native, va: Value) -> None:
-    """cbo.zero: 64 bytes of zeros; one version covers the whole granule."""
-    start = va & -64
-    pa = h.call("translate", start, WRITE, 64)
-    offset, is_ram = ram_offset(h, pa)
+    """cbo.zero: 64 bytes of zeros; one version covers the whole granule. A fault reports ``va`` as it is."""
+    offset, is_ram = ram_offset(h, h.call("translate", va, WRITE, 1) & -64)
     with h.when(~is_ram):
         h.trap(STORE_ACCESS_FAULT, va)
     with h.when(is_marked(h, offset)):
@@ -260,7 +258,7 @@ def zero_block(h: Native, va: Value) -> None:
 def check_cbo(h: Native, va: Value, write: Value) -> None:
     """Translate a block's address: cbo.clean/flush/inval need a load or a store to be allowed (Zicbom)."""
     access = (write != 0).mux(Value(WRITE, 64), READ)
-    pa, status = h.call_status("translate", va & -64, access, 64)
+    pa, status = h.call_status("translate", va, access, 1)
     with h.when((status != 0) & (write == 0)):
         cause = h.s.exc_cause  # CBOs report store/AMO faults
         h.trap((cause == 13).mux(Value(15, 64), STORE_ACCESS_FAULT), va)
