@@ -19,7 +19,7 @@ from mpemu.memory import RAM_BASE
 from mpemu.runstate import RunState
 from mpemu.vcpu.exits import ExitReason
 from tests.processes import fork, running, succeeded, wait_until
-from tests.vcpu.fake_engine import Action, Exit, FakeEngine, Load, Store, Wait, Work, busy, forever
+from tests.vcpu.fake_engine import Action, Exit, FakeEngine, Load, Spin, Store, Wait, Work, busy, forever
 from tests.vcpu.machines import COUNTER, POWER, REBOOT, build
 
 Steps = Generator[Action, Any, None]
@@ -381,6 +381,27 @@ def test_clock_jumps_while_all_harts_wait() -> None:
         assert machine.run(timeout_s=30) == 5
         assert time.monotonic() - began < 10
     assert fired == [1_234_567_890]
+
+
+def test_spinning_turns_and_device_accesses_take_time() -> None:
+    """A guest that polls the clock with PAUSE, or a device, gets there without millions of turns."""
+
+    def program(engine: FakeEngine) -> Steps:
+        turns, start = 0, engine.memory.machine.clock_value
+        while engine.memory.machine.clock_value - start < 1000:  # 100 us
+            turns += 1
+            yield Spin()
+        assert turns <= 110
+        start = engine.memory.machine.clock_value
+        for _ in range(100):
+            yield Load(COUNTER)
+        yield Spin()
+        assert engine.memory.machine.clock_value - start >= 1000
+        yield Store(POWER, 0)
+
+    machine, _ = build(program, harts=1, deterministic=True, quantum=20_000)
+    with machine:
+        assert machine.run(timeout_s=30) == 0
 
 
 def test_waiting_deterministic_machine_wakes_for_a_line() -> None:

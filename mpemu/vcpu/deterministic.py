@@ -1,12 +1,13 @@
 """Deterministic execution: one process runs all harts in turn, on a clock made of retired instructions.
 
 Who comes next and for how many instructions follows from the seed alone. Time passes as if the harts that are awake ran
-side by side at one instruction per ns: a turn of n instructions among k harts advances the clock by n/k ns. When all
-harts wait, the clock jumps to the next deadline (a hart's timer or a device's); without any, the process sleeps until
-the coordinator raises a line, which is the one thing that isn't repeatable (console input).
+side by side: a turn of n ns among k harts advances the clock by n/k. A turn takes 1 ns per instruction, and 1 us for
+each far MMIO access: a driver that polls a device until a time-out should not do so a million times. A hart that spins
+on another one, or on the clock (PAUSE), gives its turn away; that turn takes at least 1 us.
 
-Virtual time passes the devices' next deadline only between two turns, and there the coordinator runs their timers. A
-hart that spins on another one (PAUSE) raises its own ``kick``, and its turn is over.
+When all harts wait, the clock jumps to the next deadline (a hart's timer or a device's); without any, the process
+sleeps until the coordinator raises a line, which is the one thing that isn't repeatable (console input). Virtual time
+passes the devices' next deadline only between two turns, and there the coordinator runs their timers.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from mpemu.vcpu.protocol import Engine
 from mpemu.vcpu.vcpu import VCpu
 
 DEFAULT_QUANTUM = 20_000
+MMIO_NS = SPIN_NS = 1_000
 NS_PER_TICK = 100
 """mtime runs at 10 MHz."""
 
 # mip bits of the interrupt lines (privileged spec, 3.1.9); kick and stop end a wait whatever mie says.
 MIP_BIT = {"ssip": 1, "msip": 3, "stip": 5, "mtip": 7, "seip": 9, "meip": 11}
-_KICK, _STOP = LINES.index("kick"), LINES.index("stop")
+_STOP = LINES.index("stop")
 
 
 class DeterministicVCpu(VCpu):
@@ -74,15 +76,19 @@ class DeterministicVCpu(VCpu):
         engine, boots = self.engines[index], self._boots
         hart = engine.hart
         began = hart.instret
-        hart.quantum_end = began + self._random.randint(self._quantum // 2, self._quantum * 3 // 2)
+        end = hart.quantum_end = began + self._random.randint(self._quantum // 2, self._quantum * 3 // 2)
         hart.slice_end = min(hart.slice_end, hart.quantum_end)
         self._waiting[index] = False
+        extra = 0
         while True:
             reason = engine.run()
             if reason == ExitReason.QUANTUM:
+                if hart.quantum_end < end:  # native code moved it: the hart spins
+                    extra += max(0, SPIN_NS - (hart.instret - began))
                 break
             if reason == ExitReason.MMIO:
                 self.far_mmio(index)
+                extra += MMIO_NS
             elif reason == ExitReason.WFI:
                 self._waiting[index] = True
                 break
@@ -90,12 +96,9 @@ class DeterministicVCpu(VCpu):
                 self.park()
                 if self._boots != boots:
                     return False
-            elif reason == ExitReason.KICK:
-                hart.lines[_KICK] &= ~1  # no other process writes to it in this mode
-                break
-            else:
+            elif reason != ExitReason.KICK:
                 self.unexpected(index, reason)
-        ns, self._fraction = divmod(hart.instret - began + self._fraction, awake)
+        ns, self._fraction = divmod(hart.instret - began + extra + self._fraction, awake)
         self._advance(self._now + ns)
         return True
 

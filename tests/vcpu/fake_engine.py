@@ -44,13 +44,18 @@ class Wait:
 
 
 @dataclass(frozen=True)
+class Spin:
+    """PAUSE in a spin loop: gives a deterministic turn away."""
+
+
+@dataclass(frozen=True)
 class Exit:
     """Leave with this reason."""
 
     reason: ExitReason
 
 
-Action = Load | Store | Work | Wait | Exit
+Action = Load | Store | Work | Wait | Spin | Exit
 Program = Callable[["FakeEngine"], Generator[Action, Any, None]]
 
 
@@ -110,6 +115,9 @@ class FakeEngine:
                     return ExitReason.MMIO
                 case Work(count):
                     hart.instret += count - 1
+                    self._pending = None
+                case Spin():
+                    hart.quantum_end = hart.instret
                     self._pending = None
                 case Exit(reason):
                     self._pending = None
