@@ -254,6 +254,26 @@ static void external(void)
     csr_write(mie, 0);
 }
 
+/* A handler that never looks at the UART (xv6's) gets one interrupt for each character, not one after another. */
+static void external_unserved(void)
+{
+    unsigned m = plic_m_context(0);
+    plic_threshold(m, 0);
+    plic_enable(m, UART_IRQ, 1);
+    write8(UART + 1, 2);
+    for (int i = 0; i < 3; i++) {
+        EXPECT(wait_until(csr_read(mip) & IRQ_BIT(IRQ_MEI), MTIME_HZ));
+        EXPECT_EQ(plic_claim(m), UART_IRQ);
+        plic_complete(m, UART_IRQ);
+        EXPECT_EQ(csr_read(mip) & IRQ_BIT(IRQ_MEI), 0);
+        write8(UART, '.');
+    }
+    write8(UART + 1, 0);
+    plic_claim(m);
+    plic_complete(m, UART_IRQ);
+    plic_enable(m, UART_IRQ, 0);
+}
+
 int main(void)
 {
     open_to_lower_modes();
@@ -266,5 +286,6 @@ int main(void)
     wait_for_interrupt();
     sstc();
     external();
+    external_unserved();
     return test_result();
 }

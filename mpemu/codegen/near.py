@@ -200,7 +200,8 @@ def plic_best(h: Native, context: Value) -> None:
     def look(i: Value) -> None:
         source = i + 1
         waiting = h.get(h.machine("plic_pending", source), 8) != 0
-        with h.when(waiting):
+        claimed = h.get(h.machine("plic_claimed", source), 8) != 0
+        with h.when(waiting & ~claimed):
             mine = h.get(h.machine("plic_priority", source), 32).zext(64)
             with h.when(_enabled(h, context, source) & mine.gtu(priority.get())):
                 priority.set(mine)
@@ -283,8 +284,6 @@ def plic_store(h: Native, offset: Value, value: Value) -> None:
                 completes = (register == 4) & value.ltu(PLIC_SOURCES)
                 with h.when(completes), h.when(_enabled(h, context, value)):  # else ignored (chapter 9)
                     h.put(h.machine("plic_claimed", value), 0, 8)
-                    # the gateway forwards the next request of a line that is still high
-                    h.put(h.machine("plic_pending", value), h.get(h.machine("plic_level", value), 8))
     h.call("plic_update")
     _unlock_plic(h)
 
@@ -298,13 +297,11 @@ def plic_set_level(h: Native, source: Value, level: Value) -> None:
 
 
 def _set_level(h: Native, source: Value, level: Value) -> None:
-    """Under the lock."""
+    """Under the lock. Gateways are QEMU's, and guests depend on it (xv6 never reads the UART's IIR): a request is made
+    each time a device raises its line, also if it is high already; one that falls unclaimed is forgotten; a line that
+    is just still high at the completion makes none."""
     h.put(h.machine("plic_level", source), level.lo(8))
-    claimed = h.get(h.machine("plic_claimed", source), 8) != 0
-    with h.when((level != 0) & ~claimed):
-        h.put(h.machine("plic_pending", source), 1, 8)
-    with h.when((level == 0) & ~claimed):
-        h.put(h.machine("plic_pending", source), 0, 8)  # as QEMU's: a level that falls unclaimed is forgotten
+    h.put(h.machine("plic_pending", source), level.lo(8))
     h.call("plic_update")
 
 

@@ -125,7 +125,8 @@ class DeviceContext:
 
 
 class IrqLine:
-    """A device's interrupt output: a level. Only changes reach ``sink(level)``."""
+    """A device's interrupt output: a level. Changes reach ``sink(level)``, and raising it again while it is high: for
+    the PLIC that is a new request (codegen/near.py)."""
 
     def __init__(self, sink: Callable[[int], None] | None = None) -> None:
         self.level = 0
@@ -138,7 +139,7 @@ class IrqLine:
 
     def set(self, level: int | bool) -> None:
         level = int(level)
-        if level != self.level:
+        if level or self.level:
             self.level = level
             if self._sink is not None:
                 self._sink(level)
