@@ -70,7 +70,7 @@ def _code(memory: MachineMemory, index: int) -> list[str]:
 
 def _disassemble(code: bytes, address: int) -> list[tuple[int, int, str]]:
     """(address, size, text) of each instruction; what capstone doesn't know is shown as a number."""
-    import capstone  # type: ignore[import-untyped]  # only who crashes pays for it
+    import capstone  # only who crashes pays for it
 
     engine = capstone.Cs(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC)
     lines: list[tuple[int, int, str]] = []
