@@ -74,6 +74,8 @@ def assemble(
             if isinstance(properties, PflashProperties)
         }
         bells = {} if deterministic else _doorbells(config, memory, kept)
+        uart_bell = _bell(kept)
+        memory.machine.uart_doorbell = uart_bell.fileno() + 1
         pool = VCpuPool(
             memory,
             lambda shared, hart: Engine(blob, shared, hart, isa),
@@ -82,7 +84,7 @@ def assemble(
             config.engine.quantum,
         )
         until_machine.callback(pool.close)
-        pool.start([bell.fileno() for bell in bells.values()])
+        pool.start([bell.fileno() for bell in (uart_bell, *bells.values())])
         loop = MainLoop(SteppedClock() if deterministic else None)
         until_machine.callback(loop.close)
         context = _context(config, loop, memory, NearDevices(blob, memory), warn)
@@ -105,13 +107,15 @@ def assemble(
         console = make_chardev(
             config.console, loop, EscapeActions(lambda: machine.request_shutdown(0), lambda text: None, monitor)
         )
-        context.request_shutdown = _shutdown(machine, console)
+        context.request_shutdown = _shutdown(machine, board, console)
         board.connect(console)
         _extra_consoles(board, config, loop, machine)
         board.realize()
         for slot, bell in bells.items():
             loop.on_notify(bell, board.virtio[slot].doorbell, f"doorbell of {board.virtio[slot].id}")
+        loop.on_notify(uart_bell, board.uart.doorbell, "doorbell of the UART")
         _open(console, config.console, machine)
+        machine.closing.callback(board.uart.flush)  # before the console is closed
     except BaseException:
         machine.close()
         raise
@@ -133,10 +137,15 @@ def _doorbells(config: MachineConfig, memory: MachineMemory, kept: ExitStack) ->
     bells: dict[int, Notifier] = {}
     for _, properties in placed_devices(config):
         if isinstance(properties, VirtioProperties) and properties.slot is not None:
-            bell = bells[properties.slot] = Notifier()
-            kept.callback(bell.close)
+            bell = bells[properties.slot] = _bell(kept)
             memory.machine.virtio_doorbell[properties.slot] = bell.fileno() + 1
     return bells
+
+
+def _bell(kept: ExitStack) -> Notifier:
+    bell = Notifier()
+    kept.callback(bell.close)
+    return bell
 
 
 class _ShiftedTimer:
@@ -188,10 +197,11 @@ def _extra_consoles(board: Board, config: MachineConfig, loop: MainLoop, machine
             _open(chardev, spec, machine)
 
 
-def _shutdown(machine: Machine, console: Chardev) -> Callable[[int], None]:
+def _shutdown(machine: Machine, board: Board, console: Chardev) -> Callable[[int], None]:
     """The guest's power-off: its last words come before anything that we say."""
 
     def shutdown(code: int) -> None:
+        board.uart.flush()
         console.flush()
         machine.request_shutdown(code)
 

@@ -19,6 +19,8 @@ from mpemu.isa.state import STATE
 MAX_HARTS = 64
 PAGE = 4096
 PLIC_SOURCES = 96
+UART_FIFO, UART_RING = 16, 4096
+"""Bytes; powers of two."""
 VERSION_WORDS = 1 << 16
 
 _CTYPES: dict[str, Any] = {"u8": ctypes.c_uint8, "u32": ctypes.c_uint32, "u64": ctypes.c_uint64, "i64": ctypes.c_int64}
@@ -205,12 +207,38 @@ MACHINE = Struct(
         Item("versions", "u64", "any", "version word per hashed 64-byte granule", VERSION_WORDS, align=64),
         # -- PLIC: under plic_lock
         Item("plic_lock", "u64", "any", "0, or hart + 1 of the holder (MAX_HARTS + 1: the coordinator)", align=64),
-        Item("plic_level", "u8", "coordinator", "input lines", PLIC_SOURCES),
+        Item("plic_level", "u8", "coordinator", "input lines; the UART's: any, under uart_lock", PLIC_SOURCES),
         Item("plic_pending", "u8", "any", "gateway has latched a request", PLIC_SOURCES),
         Item("plic_claimed", "u8", "any", "claimed and not yet completed", PLIC_SOURCES),
         Item("plic_priority", "u32", "any", "priority registers", PLIC_SOURCES),
         Item("plic_threshold", "u32", "any", "per context", 2 * MAX_HARTS),
         Item("plic_enable", "u32", "any", "enable bits: context * 3 + word", 2 * MAX_HARTS * 3),
+        # -- UART (codegen/uart.py): all of it under uart_lock, which is taken before plic_lock or without it
+        Item("uart_lock", "u64", "any", "as plic_lock", align=64),
+        Item("uart_ier", "u64", "any", "interrupt enable register"),
+        Item("uart_fcr", "u64", "any", "FIFO control register, as far as it has a state"),
+        Item("uart_lcr", "u64", "any", "line control register"),
+        Item("uart_mcr", "u64", "any", "modem control register"),
+        Item("uart_msr", "u64", "any", "modem status register"),
+        Item("uart_scr", "u64", "any", "scratch register"),
+        Item("uart_divisor", "u64", "any", "divisor latches, DLM << 8 | DLL"),
+        Item("uart_errors", "u64", "any", "error bits of the line status register"),
+        Item("uart_empty_pending", "u64", "any", "1: the transmitter-empty interrupt is due"),
+        Item("uart_fifo_first", "u64", "any", "index of the oldest character of the receive FIFO"),
+        Item("uart_fifo_count", "u64", "any", "characters in it"),
+        Item("uart_fifo", "u8", "any", "the receive FIFO", UART_FIFO),
+        # counts of characters since the machine was built; a ring's index is the count modulo UART_RING
+        Item("uart_tx_tail", "u64", "any", "output: sent by harts ..."),
+        Item("uart_tx_head", "u64", "any", "... and taken by the coordinator"),
+        Item("uart_tx_limit", "u64", "any", "where harts stop: at most uart_tx_head + UART_RING"),
+        Item("uart_tx_idle", "u64", "any", "1: the coordinator has taken all; ring at the next character"),
+        Item("uart_rx_tail", "u64", "any", "input: stored by the coordinator ..."),
+        Item("uart_rx_head", "u64", "any", "... and moved to the FIFO by harts"),
+        Item("uart_rx_waiting", "u64", "any", "1: the coordinator has more; ring when half of the ring is free"),
+        Item("uart_ring", "u64", "any", "1: ring when the lock is released"),
+        Item("uart_doorbell", "u64", "build", "eventfd + 1 of the coordinator, 0: none"),
+        Item("uart_tx", "u8", "any", "the ring of output", UART_RING),
+        Item("uart_rx", "u8", "any", "the ring of input", UART_RING),
         # -- virtio-mmio: interrupt status and doorbells, near
         Item("virtio_isr", "u32", "any", "InterruptStatus per slot: coordinator sets bits, InterruptACK clears them", 8),
         Item("virtio_doorbell", "u64", "build", "eventfd + 1 that QueueNotify of the slot rings, 0: far access", 8),

@@ -35,7 +35,7 @@ def test_memory_map_is_qemus() -> None:
         0x200_0000: (0x1_0000, Kind.NEAR),
         0x2F0_0000: (0x4000, Kind.NEAR),
         0xC00_0000: (0x60_0000, Kind.NEAR),
-        0x1000_0000: (0x100, Kind.IO),
+        0x1000_0000: (0x100, Kind.NEAR),
         **{0x1000_1000 + 0x1000 * i: (0x1000, Kind.IO) for i in range(8)},
         0x2000_0000: (0x200_0000, Kind.IO),
         0x2200_0000: (0x200_0000, Kind.IO),
@@ -86,11 +86,11 @@ def test_near_devices_reset_their_shared_state() -> None:
     made.connect(Chardev())
     levels.clear()
     hart = memory.hart(1)
-    hart.mtimecmp, memory.machine.plic_enable[3], memory.machine.plic_level[10] = 5, 7, 1
+    hart.mtimecmp, memory.machine.plic_enable[3], memory.machine.plic_level[11] = 5, 7, 1
     hart.lines[:] = [1] * len(LINES)
     for device in made.devices:
         if isinstance(device, Aclint | Plic):
             device.reset()
     assert hart.mtimecmp == NEVER and memory.machine.plic_enable[3] == 0
     assert [name for i, name in enumerate(LINES) if hart.lines[i]] == ["kick", "stop"]
-    assert levels == [(10, 1)], "a line that is still high is pending again"
+    assert levels == [(11, 1)], "a line that is still high is pending again"

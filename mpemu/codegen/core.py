@@ -16,8 +16,8 @@ from mpemu.codegen.ir import Builder
 from mpemu.isa.hart import ROUTINES, Isa, Operand, Routine
 from mpemu.isa.value import Value
 from mpemu.layout import HART
+from mpemu.vcpu.exits import OK
 
-OK, TRAP, EXIT = 0, 1, 2
 SINK = 32
 """The slot behind x31 that takes writes to x0."""
 

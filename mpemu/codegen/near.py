@@ -1,4 +1,5 @@
-"""Near devices: ACLINT, PLIC and the virtio registers that drivers touch per interrupt, in the vCPU itself.
+"""Near devices: ACLINT, PLIC and the virtio registers that drivers touch per interrupt, in the vCPU itself; the UART is
+in uart.py.
 
 Their registers are words of MACHINE and HART in shared memory; an access never leaves the process. The coordinator
 reaches the same code (irq lines in, DMA, virtio interrupts) through the exported functions at the end.
@@ -15,15 +16,18 @@ from mpemu.addresses import (
     PLIC_SIZE,
     SSWI,
     SSWI_SIZE,
+    UART,
+    UART_SIZE,
     VIRTIO,
     VIRTIO_IRQ,
     VIRTIO_SIZE,
     VIRTIO_SLOTS,
 )
+from mpemu.codegen import uart  # noqa: F401  (its routines)
 from mpemu.codegen.interrupts import KICK_TIMER, set_line
 from mpemu.codegen.memory import LOAD_ACCESS_FAULT, STORE_ACCESS_FAULT
 from mpemu.codegen.routines import Native, native
-from mpemu.codegen.spinlock import until_held
+from mpemu.codegen.spinlock import release, take
 from mpemu.codegen.tlb import for_each
 from mpemu.isa.value import Value
 from mpemu.layout import HART, LINES, MAX_HARTS, PLIC_SOURCES
@@ -55,6 +59,11 @@ def device_load(h: Native, pa: Value, size: Value, va: Value) -> None:
         with h.when(size != 4):
             h.trap(LOAD_ACCESS_FAULT, va)
         h.ret(h.call("plic_load", pa - PLIC))
+    with h.when(in_range(pa, UART, UART_SIZE)):
+        h.count("mmio_near")
+        with h.when(size == 8):
+            h.trap(LOAD_ACCESS_FAULT, va)
+        h.ret(h.call("uart_load", pa - UART))
     is_virtio = in_range(pa, VIRTIO, VIRTIO_SIZE * VIRTIO_SLOTS)
     with h.when(is_virtio), h.when(((pa & (VIRTIO_SIZE - 1)) == INTERRUPT_STATUS) & (size == 4)):
         h.count("mmio_near")
@@ -82,6 +91,13 @@ def device_store(h: Native, pa: Value, value: Value, size: Value, va: Value) -> 
         with h.when(size != 4):
             h.trap(STORE_ACCESS_FAULT, va)
         h.ret(h.call("plic_store", pa - PLIC, value & 0xFFFF_FFFF))
+    with h.when(in_range(pa, UART, UART_SIZE)):
+        with h.when(size == 8):
+            h.trap(STORE_ACCESS_FAULT, va)
+        with h.when(h.call("uart_store", pa - UART, value) != 0):
+            h.call("far_store", pa, value, size)
+        h.count("mmio_near")
+        h.ret(0)
     with h.when(in_range(pa, VIRTIO, VIRTIO_SIZE * VIRTIO_SLOTS) & (size == 4)):
         slot, register = (pa - VIRTIO) >> 12, pa & (VIRTIO_SIZE - 1)
         with h.when(register == INTERRUPT_ACK):
@@ -175,15 +191,11 @@ def clint_store(h: Native, offset: Value, value: Value, size: Value, va: Value) 
 
 # -- PLIC
 def _lock_plic(h: Native) -> None:
-    word = h.machine("plic_lock")
-    with until_held(h) as held:
-        _, mine = h.b.compare_exchange(word, Value(0, 64), h.s.hartid + 1)
-        with h.when(mine):
-            held()
+    take(h, "plic_lock")
 
 
 def _unlock_plic(h: Native) -> None:
-    h.put(h.machine("plic_lock"), 0, order="release")
+    release(h, "plic_lock")
 
 
 def _enabled(h: Native, context: Value, source: Value) -> Value:

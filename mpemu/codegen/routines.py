@@ -10,12 +10,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from mpemu.codegen.core import EXIT, OK, TRAP, Core, loop
+from mpemu.codegen.core import Core, loop
 from mpemu.codegen.ir import Builder, Module
 from mpemu.isa.hart import Isa, Operand, Routine, routine
 from mpemu.isa.value import Value
 from mpemu.layout import HART, MACHINE, Struct
-from mpemu.vcpu.exits import ExitReason
+from mpemu.vcpu.exits import EXIT, OK, TRAP, ExitReason
 from mpemu.vcpu.hostcalls import HOST_FUNCTIONS
 
 native = routine
@@ -32,6 +32,9 @@ class MachineFields:
 
     def __getattr__(self, name: str) -> Value:
         return self._native.b.load(self._native.machine(name))
+
+    def __setattr__(self, name: str, value: Operand) -> None:
+        self._native.put(self._native.machine(name), value)
 
 
 class Native(Core):

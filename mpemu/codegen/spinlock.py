@@ -1,4 +1,4 @@
-"""Waiting for a word that another process holds for a moment: the PLIC's lock, a granule's version.
+"""Waiting for a word that another process holds for a moment: a device's lock, a granule's version.
 
 The holder may have lost its core, so a waiter gives away its own now and then. It may also have been killed. Harts then
 wait on: the coordinator is about to notice and to end the machine. The coordinator itself waits for a bounded time and
@@ -43,3 +43,15 @@ def until_held(h: Native) -> Iterator[Callable[[], None]]:
                     began.set(now)
                 with h.when((now - began.get()).gtu(Value(DEAD_NS, 64))):
                     done()
+
+
+def take(h: Native, lock: str) -> None:
+    """Take the lock that a MACHINE item is: 0, or hart + 1 of the holder."""
+    with until_held(h) as held:
+        _, mine = h.b.compare_exchange(h.machine(lock), Value(0, 64), h.s.hartid + 1)
+        with h.when(mine):
+            held()
+
+
+def release(h: Native, lock: str) -> None:
+    h.put(h.machine(lock), 0, order="release")

@@ -98,6 +98,26 @@ class Near(Protocol):
         """Clear bits of a slot's InterruptStatus; the line falls when none is left."""
         ...
 
+    def store(self, address: int, size: int, value: int) -> bool:
+        """A hart's store to a near register. False: nothing was done, the device has to do something first."""
+        ...
+
+    def uart_reset(self) -> None:
+        """The UART's registers and FIFO as after power-on."""
+        ...
+
+    def uart_take(self, free: bool) -> bytes:
+        """The UART's output so far. ``free``: the guest has the room again."""
+        ...
+
+    def uart_room(self) -> int:
+        """How many characters uart_receive takes; if 0, the UART's doorbell rings when that has changed."""
+        ...
+
+    def uart_receive(self, data: bytes) -> None:
+        """Input for the UART, not more than there is room for."""
+        ...
+
     def dma_written(self, address: int, length: int) -> None:
         """Guest RAM was written by a device: LR reservations there are lost."""
         ...

@@ -23,7 +23,7 @@ ALL_SIZES = frozenset({1, 2, 4, 8})
 class Kind(Enum):
     """What stands behind a region. RAM and ROM have a buffer, I/O has callbacks, the others have neither.
 
-    NEAR are registers that the vCPUs handle themselves, in native code: an access never gets to the bus."""
+    NEAR are registers that the vCPUs handle themselves, in native code: accesses don't get to the bus as a rule."""
 
     CONTAINER = "container"
     RAM = "ram"
@@ -72,9 +72,9 @@ class MemoryRegion:
         return cls(name, size, Kind.IO, sizes, read=read, write=write)
 
     @classmethod
-    def near(cls, name: str, size: int, sizes: frozenset[int]) -> MemoryRegion:
-        """Registers that never reach the bus (codegen/near.py)."""
-        return cls(name, size, Kind.NEAR, sizes)
+    def near(cls, name: str, size: int, sizes: frozenset[int], write: Writer | None = None) -> MemoryRegion:
+        """Registers that native code has (codegen/near.py); ``write`` takes the stores that it can't do by itself."""
+        return cls(name, size, Kind.NEAR, sizes, write=write)
 
     def add(self, offset: int, region: MemoryRegion, priority: int = 0) -> None:
         """Place ``region`` in this container. ValueError if it does not fit, or meets one of the same priority."""

@@ -34,6 +34,12 @@ class BuildError(EngineError):
     """The interpreter could not be built."""
 
 
+class Outcome(ctypes.Structure):
+    """What a routine returns: its result and a status of exits.py."""
+
+    _fields_ = (("value", ctypes.c_uint64), ("status", ctypes.c_uint64))
+
+
 class Blob:
     """Machine code in this process (and, inherited, in those forked from it): ``address(symbol)``."""
 
@@ -48,6 +54,11 @@ class Blob:
     def routine(self, name: str, arguments: int) -> Callable[..., int]:
         """A routine as a Python callable of (hart struct address, ``arguments`` more)."""
         kind = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * (arguments + 1))
+        return kind(self.address(f"r_{name}"))
+
+    def checked_routine(self, name: str, arguments: int) -> Callable[..., Outcome]:
+        """The same with the routine's status."""
+        kind = ctypes.CFUNCTYPE(Outcome, *[ctypes.c_uint64] * (arguments + 1))
         return kind(self.address(f"r_{name}"))
 
 

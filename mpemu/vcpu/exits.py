@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+OK, TRAP, EXIT = 0, 1, 2
+"""Status of a native routine: it has a result; the guest takes an exception; leave the native loop."""
+
 
 class ExitReason(IntEnum):
     """``doc`` (the member's comment in EXIT_DOCS) says who handles it."""

@@ -5,10 +5,15 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from mpemu.layout import HART, LINES, MAX_HARTS
+from mpemu.layout import HART, LINES, MAX_HARTS, UART_RING
 from mpemu.memory import MachineMemory
 from mpemu.vcpu.blob import Blob
 from mpemu.vcpu.engine import host_table
+from mpemu.vcpu.exits import OK, TRAP
+
+
+class AccessFault(Exception):
+    """The guest would take an access fault."""
 
 
 class NearDevices:
@@ -16,6 +21,7 @@ class NearDevices:
     that may wait for a short lock; never blocks on a hart."""
 
     def __init__(self, blob: Blob, memory: MachineMemory) -> None:
+        self._blob = blob  # whose mapping the routines are in
         # Native routines take a hart; outside vCPUs it is this private one, which owns locks under a number of its own.
         self._self: Any = HART.ctype()
         self._address = ctypes.addressof(self._self)
@@ -29,7 +35,14 @@ class NearDevices:
         self._virtio_interrupt = blob.routine("virtio_interrupt", 2)
         self._virtio_acknowledge = blob.routine("virtio_acknowledge", 2)
         self._dma_written = blob.routine("dma_written", 2)
-        self._device_load = blob.routine("device_load", 3)
+        self._device_load = blob.checked_routine("device_load", 3)
+        self._device_store = blob.checked_routine("device_store", 4)
+        self._uart_reset = blob.routine("uart_reset", 0)
+        self._uart_take = blob.routine("uart_take", 2)
+        self._uart_room = blob.routine("uart_room", 0)
+        self._uart_receive = blob.routine("uart_receive", 2)
+        self._buffer = ctypes.create_string_buffer(UART_RING)
+        self._buffer_address = ctypes.addressof(self._buffer)
 
     def set_irq(self, source: int, level: int) -> None:
         """PLIC input line ``source`` (1..95)."""
@@ -55,3 +68,41 @@ class NearDevices:
         end = min(address + length - memory.ram_base, memory.ram_size)
         if start < end:
             self._dma_written(self._address, start, end - start)
+
+    # -- registers
+    def load(self, address: int, size: int) -> int:
+        """A hart's load of ``size`` bytes from a near device. AccessFault; ValueError if no near device has them."""
+        outcome = self._device_load(self._address, address, size, address)
+        if outcome.status == TRAP:
+            raise AccessFault(f"load of {size} bytes at {address:#x}")
+        if outcome.status != OK:
+            raise ValueError(f"{address:#x} is no near register")
+        return int(outcome.value) & ((1 << 8 * size) - 1)
+
+    def store(self, address: int, size: int, value: int) -> bool:
+        """A hart's store to a near device. False: nothing was done, this one is up to the bus. AccessFault."""
+        outcome = self._device_store(self._address, address, value, size, address)
+        if outcome.status == TRAP:
+            raise AccessFault(f"store of {size} bytes at {address:#x}")
+        return bool(outcome.status == OK)
+
+    # -- UART
+    def uart_reset(self) -> None:
+        """The chip's registers and FIFO as after power-on; what is in the rings stays."""
+        self._uart_reset(self._address)
+
+    def uart_take(self, free: bool) -> bytes:
+        """The output so far. The doorbell rings at the next character; ``free``: the guest has the room again."""
+        count = self._uart_take(self._address, self._buffer_address, int(free))
+        return ctypes.string_at(self._buffer_address, count)
+
+    def uart_room(self) -> int:
+        """How many characters uart_receive takes now. 0: the doorbell rings when that has changed."""
+        return self._uart_room(self._address)
+
+    def uart_receive(self, data: bytes) -> None:
+        """Input for the guest, for which there is room."""
+        if len(data) > UART_RING:
+            raise ValueError(f"{len(data)} characters for a ring of {UART_RING}")
+        ctypes.memmove(self._buffer_address, data, len(data))
+        self._uart_receive(self._address, self._buffer_address, len(data))

@@ -19,7 +19,7 @@ def encode(name: str, **operands: int) -> bytes:
 
 def test_an_interrupt_that_came_meanwhile_waits_for_the_load() -> None:
     native = NativeHart()
-    code = encode("lui", rd=T0, imm=0x1000_0000) + encode("lbu", rd=A0, rs1=T0, imm=0)
+    code = encode("lui", rd=T0, imm=0x10_1000) + encode("lbu", rd=A0, rs1=T0, imm=0)
     native.memory.write(RAM, code + JUMP_TO_SELF.to_bytes(4, "little"))
     native.memory.write(STOP, JUMP_TO_SELF.to_bytes(4, "little"))
     native.reset(RAM)
@@ -27,7 +27,7 @@ def test_an_interrupt_that_came_meanwhile_waits_for_the_load() -> None:
     hart.mie, hart.mstatus = MSI, hart.mstatus | MSTATUS_MIE
     hart.quantum_end = hart.slice_end = 100
     hart.line_mask |= 0xFF << 8 * LINES.index("msip")
-    assert native.engine.run() is ExitReason.MMIO and hart.mmio_address == 0x1000_0000
+    assert native.engine.run() is ExitReason.MMIO and hart.mmio_address == 0x10_1000
     hart.lines[LINES.index("msip")] = 1
     hart.mmio_value, hart.mmio_latch = 0x41, 1
     assert native.engine.run() is ExitReason.QUANTUM

@@ -89,6 +89,19 @@ class FakeNear:
         self.isr[slot] &= ~bits
         self.levels[1 + slot] = int(bool(self.isr[slot]))
 
+    def store(self, address: int, size: int, value: int) -> bool:
+        raise NotImplementedError("near registers need native code")
+
+    def uart_reset(self) -> None: ...
+
+    def uart_take(self, free: bool) -> bytes:
+        return b""
+
+    def uart_room(self) -> int:
+        return 0
+
+    def uart_receive(self, data: bytes) -> None: ...
+
     def dma_written(self, address: int, length: int) -> None:
         self.dma.append((address, length))
 
