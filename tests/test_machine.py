@@ -173,7 +173,11 @@ def test_signals_end_it_cleanly(number: int, error: type[Exception]) -> None:
     machine, _ = build(busy)
     with machine:
         machine.closing.callback(closed.append, "terminal")
-        later(machine, 30, lambda: os.kill(os.getpid(), number))
+        machine.states.listeners.append(
+            lambda old, new: (
+                later(machine, 50, lambda: os.kill(os.getpid(), number)) if new is RunState.RUNNING else None
+            )
+        )
         with pytest.raises(error):
             machine.run(timeout_s=30, signals=True)
         assert machine.statistics().instructions > 0
