@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
+from mpemu.codegen.compiler import UnsupportedHost, check_host, compile_object
 from mpemu.codegen.interpreter import build_interpreter
-from mpemu.codegen.linker import link
+from mpemu.codegen.linker import LinkError, link
 from mpemu.isa.profiles import IsaSpec
 from mpemu.vcpu.blob_file import encode_blob
+
+ABANDONED = 3600.0
+"""Seconds after which a temporary file must be that of a builder that was killed."""
 
 
 def say(phase: str, fraction: float) -> None:
@@ -21,24 +28,49 @@ def say(phase: str, fraction: float) -> None:
 
 def build(isa: IsaSpec, target: Path) -> None:
     """Write the blob atomically, readable by its owner only."""
+    check_host()
     say("generating the interpreter", 0.0)
     interpreter = build_interpreter(isa)
     say("compiling the interpreter", 0.1)
-    from mpemu.codegen.compiler import compile_object
-
     object_file = compile_object(interpreter.text)
     say("linking the interpreter", 0.95)
     blob = link(object_file, interpreter.handlers)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(encode_blob(blob.data, blob.symbols))
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write(target, encode_blob(blob.data, blob.symbols))
     say("done", 1.0)
 
 
+def write(target: Path, data: bytes) -> None:
+    """Put ``data`` at ``target`` in one step: readers, and other builders of the same, see all of it or nothing."""
+    prefix = f".{target.name}."
+    for old in target.parent.glob(f"{prefix}*"):
+        with suppress(OSError):  # somebody else may be cleaning up too
+            if old.stat().st_mtime < time.time() - ABANDONED:
+                old.unlink()
+    descriptor, temporary = tempfile.mkstemp(prefix=prefix, dir=target.parent)  # mode 600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def main() -> int:
+    """The last line on stderr is for the user."""
+    isa, target = IsaSpec.parse(sys.argv[1]), Path(sys.argv[2])
+    try:
+        build(isa, target)
+    except (UnsupportedHost, LinkError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"{target.parent}: can't keep compiled code there ({error.strerror}); set MPEMU_CACHE_DIR", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    build(IsaSpec.parse(sys.argv[1]), Path(sys.argv[2]))
+    sys.exit(main())

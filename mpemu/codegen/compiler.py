@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-import llvmlite
+import platform
+from collections.abc import Mapping
+
 import llvmlite.binding as llvm
+
+from mpemu.codegen import fp_x86
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
 llvm.initialize_native_asmparser()  # for inline assembly
 
 
-def host_signature() -> str:
-    """What generated code depends on besides mpemu: the host's CPU and features, and LLVM's version."""
-    features = llvm.get_host_cpu_features().flatten()
-    version = ".".join(map(str, llvm.llvm_version_info))
-    return f"{llvm.get_host_cpu_name()} {features} llvm {version} llvmlite {llvmlite.__version__}"
+ARCHITECTURE = "x86_64"
+NEEDED = (*fp_x86.FEATURES, "cx16")
+"""Host features without which LLVM would call a library that the blob doesn't have; cx16 is amocas.q."""
+
+
+class UnsupportedHost(Exception):
+    """Generated code can't run on this machine."""
+
+
+def check_host(architecture: str | None = None, features: Mapping[str, bool] | None = None) -> None:
+    """UnsupportedHost unless this machine (or the one that is described) has what generated code needs."""
+    architecture = architecture or platform.machine()
+    if architecture != ARCHITECTURE:
+        raise UnsupportedHost(f"this machine is {architecture}; mpemu generates code for {ARCHITECTURE} only")
+    if features is None:
+        features = llvm.get_host_cpu_features()
+    if missing := [name for name in NEEDED if not features.get(name)]:
+        raise UnsupportedHost(
+            f"this machine's CPU ({llvm.get_host_cpu_name()}) lacks {', '.join(missing)}, which mpemu's generated code "
+            "needs: use a CPU of 2013 or later or, in a virtual machine, pass the host's CPU through"
+        )
 
 
 def compile_object(ir: str) -> bytes:

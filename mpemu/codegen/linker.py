@@ -16,6 +16,8 @@ from elftools.elf.sections import SymbolTableSection
 
 from mpemu.codegen.interpreter import FIRST_SECTION
 
+OFFSETS = "handler_offsets"
+"""The table that the linker fills: a u32 per handler, its offset in the blob."""
 _ALLOC = 2
 _ALIGN = 64
 # x86-64 psABI, table 4.9: the PC-relative kinds that the small PIC code model produces
@@ -76,9 +78,11 @@ def link(object_file: bytes, handlers: tuple[str, ...]) -> Blob:
                     raise LinkError(f"relocation of type {kind} against {symbol.name}")
 
     offsets = {s.name: base[s["st_shndx"]] + s["st_value"] for s in symbols if s.name and s["st_shndx"] in base}
+    if absent := [name for name in (*handlers, OFFSETS) if name not in offsets]:
+        raise LinkError(f"no symbol {', '.join(absent)}")
     if offsets[handlers[0]] != 0:
         raise LinkError(f"{handlers[0]} is not at offset 0")
-    start = offsets["handler_offsets"]
+    start = offsets[OFFSETS]
     for n, name in enumerate(handlers):
         struct.pack_into("<I", image, start + 4 * n, offsets[name])
     return Blob(bytes(image), offsets)

@@ -149,14 +149,23 @@ def load_blob(isa: IsaSpec, progress: Progress | None = None) -> Blob:
     path = blob_path(isa)
     try:
         return Blob(read_blob(path))
-    except (FileNotFoundError, BlobError):
-        with contextlib.suppress(OSError):
-            path.unlink()
+    except FileNotFoundError:
+        pass
+    except BlobError:
+        _remove(path)
     _build(isa, path, progress)
     try:
         return Blob(read_blob(path))
     except (OSError, BlobError) as error:
         raise BuildError(f"the interpreter was built, but can't be used: {error}") from error
+
+
+def _remove(path: Path) -> None:
+    """Make room for a new file where something unusable is. BuildError if that is impossible."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise BuildError(f"{path}: is in the way of compiled code ({error.strerror}); remove it") from None
 
 
 def _build(isa: IsaSpec, path: Path, progress: Progress | None) -> None:
