@@ -6,6 +6,7 @@ The result is the same for all of them, :class:`ElfImage`: segments at physical 
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ class LinuxHeader:
 def read_file(path: str | os.PathLike[str], what: str) -> bytes:
     """The whole file. Raises :class:`GuestImageError`; ``what`` is "kernel", "firmware"..."""
     try:
-        if Path(path).stat().st_size > LARGEST:
+        found = Path(path).stat()
+        if stat.S_ISCHR(found.st_mode):  # /dev/zero never ends
+            raise GuestImageError(f"{what}: {path} is a device, not a file")
+        if found.st_size > LARGEST:
             raise GuestImageError(f"{what}: {path} is larger than {LARGEST >> 30} GiB")
         data = Path(path).read_bytes()
     except OSError as error:
