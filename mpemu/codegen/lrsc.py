@@ -1,6 +1,6 @@
 """Exact LR/SC: an SC fails if any other hart stored to the granule since the LR, ABA included.
 
-Only pages on which somebody has executed an LR pay (docs/design/0004). Each RAM page has a mark: UNMARKED; MARKING, or
+Only pages on which somebody has executed an LR pay (docs/design/0005). Each RAM page has a mark: UNMARKED; MARKING, or
 MARKING plus an epoch, while it is being marked; MARKED. Each hashed 64-byte granule has a version word: even, or odd
 while a store to it is under way on a page whose mark is not UNMARKED.
 
