@@ -58,7 +58,7 @@ class MainLoop:
         self._failure: BaseException | None = None
         self._timer_fds: list[TimerFd] = []
         self._workers: WorkerPool | None = None
-        self._signals: list[signal.Signals] = []
+        self._signals: dict[signal.Signals, Any] = {}
         self.realtime, self.host, self.virtual = RealtimeClock(), HostClock(), virtual or VirtualClock()
         for clock in (self.realtime, self.host, self.virtual):
             self._attach(clock)
@@ -103,9 +103,9 @@ class MainLoop:
         self._workers.submit(work, done)
 
     def on_signal(self, number: signal.Signals, callback: Callback) -> None:
-        """Call ``callback`` in the loop when the process gets the signal. Main thread only."""
+        """Call ``callback`` in the loop when the process gets the signal, until :meth:`close`. Main thread only."""
+        self._signals.setdefault(number, signal.getsignal(number))
         self.asyncio.add_signal_handler(number, self.call, number.name, callback)
-        self._signals.append(number)
 
     # -- running
     def call(self, name: str, callback: Callback) -> None:
@@ -136,8 +136,9 @@ class MainLoop:
         """Wait for workers, then give back all descriptors of the loop (not those that were added to it)."""
         if self.asyncio.is_closed():
             return
-        for number in self._signals:
+        for number, before in self._signals.items():
             self.asyncio.remove_signal_handler(number)
+            signal.signal(number, before)
         if self._workers is not None:
             self.asyncio.remove_reader(self._workers.bell.fileno())
             self._workers.close()

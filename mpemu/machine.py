@@ -128,7 +128,8 @@ class Machine:
         """
         if signals:
             self.loop.on_signal(signal.SIGINT, lambda: self.request_end(Interrupted("interrupted")))
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)  # nohup
+            for number in (signal.SIGTERM, *hang_up):
                 self.loop.on_signal(number, lambda: self.request_end(Terminated("terminated by a signal")))
         if timeout_s is not None:
             timer = self.loop.realtime.timer(

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from guests.build import build
-from mpemu.cli import COMMANDS, group
+from mpemu.cli.commands import COMMANDS, group
 from mpemu.cli.run import signature_text
 from mpemu.config import parse_config
 from mpemu.errors import ConfigError, GuestImageError

@@ -1,70 +1,32 @@
-"""The ``mpemu`` command. Each subcommand is a module beside this one, imported when it is used.
+"""The ``mpemu`` command.
 
 Messages go to stderr, a guest's console and what a command was asked to print go to stdout. Errors of mpemu/errors.py
-end the command with their own exit code and without a traceback.
+end the command with their own exit code and without a traceback; so do Ctrl-C and a termination at any moment, which is
+why nothing is imported before :func:`main` has seen to it.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
-from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
-import click
-
-from mpemu.errors import MpemuError
-
-COMMANDS = {
-    "run": "mpemu.cli.run:run",
-    "check": "mpemu.cli.inspect:check",
-    "list": "mpemu.cli.listing:listing",
-    "dtb": "mpemu.cli.inspect:dtb",
-    "mtree": "mpemu.cli.inspect:mtree",
-    "disasm": "mpemu.cli.disasm:disasm",
-    "fetch": "mpemu.cli.fetch:fetch",
-    "schema": "mpemu.cli.inspect:schema",
+_ENDING = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "terminated: the terminal is gone",
 }
-
-
-class LazyGroup(click.Group):
-    """Commands by name; `mpemu run` must not pay for what the others import."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        found = getattr(import_module(module), attribute)
-        assert isinstance(found, click.Command)
-        return found
-
-
-def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"mpemu {version('mpemu')}")
-        ctx.exit()
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
-)
-def group() -> None:
-    """A multi-core RISC-V machine, compatible with QEMU's virt board, in which every hart is a process.
-
-    \b
-      mpemu run                        the embedded SMP guest on 4 harts
-      mpemu fetch linux                get Debian's riscv64 kernel and busybox, once
-      mpemu run configs/linux.yaml     SMP Linux to a shell
-    """
 
 
 def main() -> NoReturn:
     """Entry point of the console script and of ``python -m mpemu``."""
+    for number in _ENDING:
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _leave)
+    from mpemu.cli.commands import group
+    from mpemu.errors import MpemuError
+
     try:
         group(prog_name="mpemu")
     except MpemuError as error:
@@ -72,3 +34,12 @@ def main() -> NoReturn:
             print(f"mpemu: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
     sys.exit(0)
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    """Undo what was begun, and exit with the codes of mpemu/errors.py. A running machine has handlers of its own."""
+    for other in _ENDING:
+        signal.signal(other, signal.SIG_IGN)
+    ending = signal.Signals(number)
+    print(f"mpemu: {_ENDING[ending]}", file=sys.stderr)
+    sys.exit(130 if ending is signal.SIGINT else 143)

@@ -1,11 +1,14 @@
 """The builder process: generates, compiles and links the interpreter of one ISA and writes it to a file.
 
-``python -m mpemu.codegen.build ISA FILE``; each line on stdout is a phase and the fraction done, for a progress bar.
+``python -m mpemu.codegen.build ISA FILE [PARENT]``; each line on stdout is a phase and the fraction done, for a
+progress bar. It dies with its parent, whose process number is PARENT.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +21,7 @@ from mpemu.codegen.linker import LinkError, link
 from mpemu.isa.profiles import IsaSpec
 from mpemu.vcpu.blob_file import encode_blob
 
+PR_SET_PDEATHSIG = 1
 ABANDONED = 3600.0
 """Seconds after which a temporary file must be that of a builder that was killed."""
 
@@ -59,6 +63,9 @@ def write(target: Path, data: bytes) -> None:
 def main() -> int:
     """The last line on stderr is for the user."""
     isa, target = IsaSpec.parse(sys.argv[1]), Path(sys.argv[2])
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if len(sys.argv) > 3 and os.getppid() != int(sys.argv[3]):  # it died before that took effect
+        return 1
     try:
         build(isa, target)
     except (UnsupportedHost, LinkError) as error:

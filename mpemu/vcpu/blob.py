@@ -173,7 +173,7 @@ def _build(isa: IsaSpec, path: Path, progress: Progress | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise BuildError(f"{path.parent}: can't keep compiled code there ({error}); set MPEMU_CACHE_DIR") from error
-    command = [sys.executable, "-m", "mpemu.codegen.build", str(isa), str(path)]
+    command = [sys.executable, "-m", "mpemu.codegen.build", str(isa), str(path), str(os.getpid())]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *filter(None, sys.path)])}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment
