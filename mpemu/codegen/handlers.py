@@ -334,7 +334,9 @@ class HandlerEmitter(Core):
             self._resync = True
 
     def wait_on_reservation(self, short: bool) -> None:
-        self.call("wait_on_reservation", int(short))
+        if not self._slow_only():
+            self.call("wait_on_reservation", int(short))
+            self._spin(self.next_record(), self.retired())
 
 
 class _Nested:

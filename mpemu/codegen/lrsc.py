@@ -30,6 +30,7 @@ from mpemu.codegen.memory import (
     page_mark,
     ram_offset,
 )
+from mpemu.codegen.records import SPIN_YIELD
 from mpemu.codegen.routines import Native, native
 from mpemu.codegen.spinlock import until_held
 from mpemu.codegen.tlb import for_each
@@ -192,19 +193,27 @@ def store_conditional(h: Native, va: Value, value: Value, size: Value) -> None:
 
 @native
 def wait_on_reservation(h: Native, short: Value) -> None:
-    """WRS: until the reserved granule's version changes or an interrupt line rises, at most some twenty yields."""
-    with h.when(h.s.reservation != ALL_ONES):
-        word = version_word(h, h.s.reservation)
-        turns = h.local(0)
-        with h.loop() as done:
-            with h.when(h.get(word, order="monotonic") != h.s.reservation_version):
-                done()
-            with h.when(h.get(h.hart("lines"), order="monotonic") != 0):
-                done()
-            with h.when(turns.get() == 200):
-                done()
-            turns.set(turns.get() + 1)
-            h.call("spin_hint")
+    """WRS: until the reserved granule's version changes or an interrupt line rises, at most some twenty yields.
+
+    In deterministic mode nobody else runs meanwhile: `spins` is set so that the handler gives the turn away.
+    """
+    with h.when(h.s.reservation == ALL_ONES):
+        h.ret(0)
+    word = version_word(h, h.s.reservation)
+    turns = h.local(0)
+    with h.loop() as done:
+        with h.when(h.get(word, order="monotonic") != h.s.reservation_version):
+            done()
+        with h.when(h.get(h.hart("lines"), order="monotonic") != 0):
+            done()
+        with h.when(h.m.clock_mode == 2):
+            h.s.spins = SPIN_YIELD
+            h.ret(0)
+        with h.when(turns.get() == 200):
+            done()
+        turns.set(turns.get() + 1)
+        h.call("spin_hint")
+    h.s.spins = 0
 
 
 @native

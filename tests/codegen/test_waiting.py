@@ -1,0 +1,52 @@
+"""A hart that waits for another one hears its own timer at once, however few instructions it retires meanwhile."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from mpemu.memory import CLOCK_RUNNING, CLOCK_VIRTUAL
+from mpemu.vcpu.exits import ExitReason
+from tests.codegen.lab import A0, S0, STOP, Lab, asm
+from tests.codegen.native_hart import RAM
+
+CODE = RAM + 0x1_0000
+MIE, MTIE = 1 << 3, 1 << 7
+TICKS_PER_S = 10_000_000
+AHEAD = 3_000
+"""The timer goes off after 300 us. The instructions of LONG take more than that, in pauses and yields."""
+LONG = 1_000_000
+COUNT = asm("addi", rd=S0, rs1=S0, imm=1)
+PAUSE = asm("fence", pred=1, succ=0, fm=0, rd=0, rs1=0)
+LOOPS = {
+    "PAUSE": [COUNT, PAUSE, asm("jal", rd=0, imm=-8)],
+    "WRS.NTO": [COUNT, asm("lr.w", rd=0, rs1=A0, aq=0, rl=0), asm("wrs.nto"), asm("jal", rd=0, imm=-12)],
+    "load": [asm("lw", rd=0, rs1=A0, imm=0), asm("jal", rd=0, imm=-4)],
+}
+
+
+def waiting(lab: Lab, loop: str) -> ExitReason:
+    """Run the loop, with all of LONG as one slice. The first LR marks its page: a reservation needs the second."""
+    lab.place(CODE, *LOOPS[loop])
+    return lab.run(CODE, quantum=LONG, x10=RAM + 0x2_0000)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_timer_is_heard(loop: str) -> None:
+    lab = Lab()
+    hart, machine = lab.hart(), lab.memory.machine
+    machine.clock_epoch, machine.clock_mode = time.monotonic_ns(), CLOCK_RUNNING
+    hart.mstatus |= MIE
+    hart.mie, hart.mtimecmp, hart.deadline = MTIE, AHEAD, AHEAD
+    assert waiting(lab, loop) is ExitReason.QUANTUM
+    assert (hart.pc, hart.mcause) == (STOP, 1 << 63 | 7)
+    assert hart.x[S0] < LONG // 10
+
+
+def test_waiting_gives_the_turn_away() -> None:
+    """Deterministic mode: nobody else runs before the turn is over, so a WRS on what can't change ends it."""
+    lab = Lab()
+    lab.memory.machine.clock_mode = CLOCK_VIRTUAL
+    assert waiting(lab, "WRS.NTO") is ExitReason.QUANTUM
+    assert lab.hart().instret < 100
