@@ -175,6 +175,9 @@ def give_way(h: Native) -> None:
     h.count("yields")
     with h.when(h.m.clock_mode != 2):
         h.host("sched_yield", "")
+        # Long may have passed in few instructions: a timer must not wait for the end of the slice.
+        with h.when(h.call("mtime").geu(h.s.deadline)):
+            h.call("update_timers")
     with h.otherwise():
         h.s.quantum_end = h.s.instret
         h.s.slice_end = h.s.instret
