@@ -109,12 +109,12 @@ def assemble(
         )
         context.request_shutdown = _shutdown(machine, board, console)
         board.connect(console)
-        _extra_consoles(board, config, loop, machine)
+        _extra_consoles(board, config, loop, machine, warn)
         board.realize()
         for slot, bell in bells.items():
             loop.on_notify(bell, board.virtio[slot].doorbell, f"doorbell of {board.virtio[slot].id}")
         loop.on_notify(uart_bell, board.uart.doorbell, "doorbell of the UART")
-        _open(console, config.console, machine)
+        _open(console, config.console, machine, warn)
         machine.closing.callback(board.uart.flush)  # before the console is closed
     except BaseException:
         machine.close()
@@ -184,7 +184,9 @@ def _context(
     )
 
 
-def _extra_consoles(board: Board, config: MachineConfig, loop: MainLoop, machine: Machine) -> None:
+def _extra_consoles(
+    board: Board, config: MachineConfig, loop: MainLoop, machine: Machine, warn: Callable[[str], None]
+) -> None:
     """virtio-consoles have backends of their own."""
     properties = {p.slot: p for _, p in placed_devices(config) if isinstance(p, VirtioConsoleProperties)}
     for slot, device in board.virtio.items():
@@ -194,7 +196,7 @@ def _extra_consoles(board: Board, config: MachineConfig, loop: MainLoop, machine
             actions = EscapeActions(lambda: machine.request_shutdown(0), lambda text: None)
             chardev = make_chardev(spec, loop, actions)
             device.attach_chardev(chardev)
-            _open(chardev, spec, machine)
+            _open(chardev, spec, machine, warn)
 
 
 def _shutdown(machine: Machine, board: Board, console: Chardev) -> Callable[[int], None]:
@@ -208,7 +210,8 @@ def _shutdown(machine: Machine, board: Board, console: Chardev) -> Callable[[int
     return shutdown
 
 
-def _open(chardev: Chardev, spec: str, machine: Machine) -> None:
+def _open(chardev: Chardev, spec: str, machine: Machine, warn: Callable[[str], None]) -> None:
+    chardev.warn = warn
     machine.closing.callback(chardev.close)
     try:
         chardev.open()

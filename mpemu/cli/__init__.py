@@ -7,6 +7,8 @@ why nothing is imported before :func:`main` has seen to it.
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 from types import FrameType
@@ -24,16 +26,52 @@ def main() -> NoReturn:
     for number in _ENDING:
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _leave)
-    from mpemu.cli.commands import group
-    from mpemu.errors import MpemuError
+    _open_standard_streams()
+    from mpemu.errors import HostError, InternalError, MpemuError
 
     try:
+        from mpemu.cli.commands import group
+
         group(prog_name="mpemu")
     except MpemuError as error:
-        for line in str(error).splitlines():
-            print(f"mpemu: {line}", file=sys.stderr)
+        _say(str(error))
         sys.exit(error.exit_code)
+    except (OSError, MemoryError) as error:
+        _say(_host_trouble(error))
+        sys.exit(HostError.exit_code)
+    except ImportError as error:
+        _say(f"{error}: the installation is incomplete, or there is too little memory")
+        sys.exit(HostError.exit_code)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        _say("this is a bug in mpemu, please report it")
+        sys.exit(InternalError.exit_code)
     sys.exit(0)
+
+
+def _open_standard_streams() -> None:
+    """Whoever starts us may have closed some, and our own descriptors must not become 0, 1 or 2."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number, this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _say(text: str) -> None:
+    for line in text.splitlines():
+        print(f"mpemu: {line}", file=sys.stderr)
+
+
+def _host_trouble(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    where = f"{error.filename}: " if error.filename else ""
+    hint = {errno.EMFILE: " (ulimit -n)", errno.ENOSPC: ": the output can't be written"}.get(error.errno or 0, "")
+    return f"{where}{error.strerror or error}{hint}"
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:

@@ -18,6 +18,7 @@ from pathlib import Path
 from mpemu.codegen.compiler import UnsupportedHost, check_host, compile_object
 from mpemu.codegen.interpreter import build_interpreter
 from mpemu.codegen.linker import LinkError, link
+from mpemu.errors import HostError
 from mpemu.isa.profiles import IsaSpec
 from mpemu.vcpu.blob_file import encode_blob
 
@@ -75,7 +76,7 @@ def main() -> int:
         print(
             f"{target.parent}: can't keep compiled code there ({error.strerror}); set MPEMU_CACHE_DIR", file=sys.stderr
         )
-        return 1
+        return HostError.exit_code
     return 0
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from mpemu.errors import EngineError
+from mpemu.errors import EngineError, HostError
 from mpemu.isa.profiles import IsaSpec
 from mpemu.paths import PACKAGE, cache_dir
 from mpemu.vcpu.blob_file import BlobError, BlobFile, read_blob
@@ -172,7 +172,9 @@ def _build(isa: IsaSpec, path: Path, progress: Progress | None) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise BuildError(f"{path.parent}: can't keep compiled code there ({error}); set MPEMU_CACHE_DIR") from error
+        raise HostError(
+            f"{path.parent}: can't keep compiled code there ({error.strerror}); set MPEMU_CACHE_DIR"
+        ) from error
     command = [sys.executable, "-m", "mpemu.codegen.build", str(isa), str(path), str(os.getpid())]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *filter(None, sys.path)])}
     with subprocess.Popen(
@@ -190,4 +192,6 @@ def _build(isa: IsaSpec, path: Path, progress: Progress | None) -> None:
             raise
     if process.returncode:
         last = messages.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+        if process.returncode == HostError.exit_code:
+            raise HostError(last[0])
         raise BuildError(f"building the interpreter failed: {last[0]}")

@@ -40,7 +40,8 @@ class VCpuHandle:
         code = os.waitstatus_to_exitcode(self.status)
         if code >= 0:
             return f"exited with code {code}"
-        return f"was killed by {signal_name(-code)}"
+        hint = " (no memory left in /dev/shm?)" if -code == signal.SIGBUS else ""
+        return f"was killed by {signal_name(-code)}{hint}"
 
     def reap(self, timeout_ms: int | None = None) -> bool:
         """Wait for the end of the process; False if it is still alive after ``timeout_ms`` (None: however long)."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mpemu.codegen import build
+from mpemu.errors import HostError, MpemuError
 from mpemu.isa.profiles import IsaSpec
 from mpemu.vcpu import blob as blob_module
 from mpemu.vcpu.blob import Blob, BuildError, blob_path, load_blob
@@ -134,7 +135,7 @@ def test_a_sound_file_is_not_built_again(cache: Path, monkeypatch: pytest.Monkey
 def test_the_cache_can_not_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("MPEMU_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with pytest.raises(BuildError, match=r"can't keep compiled code there .*set MPEMU_CACHE_DIR"):
+    with pytest.raises(HostError, match=r"can't keep compiled code there .*set MPEMU_CACHE_DIR"):
         load_blob(ISA)
 
 
@@ -174,22 +175,25 @@ def test_the_builder_reports_progress(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("body", "message", "error"),
     [
         (
             "raise OSError(28, 'No space left on device')",
             "can't keep compiled code there .No space left on device.; set",
+            HostError,
         ),
-        ("raise build.LinkError('x: not in the module')", "failed: x: not in the module$"),
-        ("raise build.UnsupportedHost('this CPU lacks fma')", "failed: this CPU lacks fma$"),
-        ("raise ValueError('bug')", "failed: ValueError: bug$"),
-        ("import os; os.kill(os.getpid(), 9)", "failed: exit status -9$"),
-        ("pass", "was built, but can't be used"),
+        ("raise build.LinkError('x: not in the module')", "failed: x: not in the module$", BuildError),
+        ("raise build.UnsupportedHost('this CPU lacks fma')", "failed: this CPU lacks fma$", BuildError),
+        ("raise ValueError('bug')", "failed: ValueError: bug$", BuildError),
+        ("import os; os.kill(os.getpid(), 9)", "failed: exit status -9$", BuildError),
+        ("pass", "was built, but can't be used", BuildError),
     ],
 )
-def test_a_builder_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str) -> None:
+def test_a_builder_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str, error: type[MpemuError]
+) -> None:
     use_builder(monkeypatch, tmp_path, body)
-    with pytest.raises(BuildError, match=message):
+    with pytest.raises(error, match=message):
         load_blob(ISA)
     assert list(tmp_path.rglob("*.blob")) == []
 

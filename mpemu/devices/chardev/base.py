@@ -8,6 +8,7 @@ from the host only what the device has room for.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import time
@@ -20,6 +21,8 @@ HIGH_WATER = 64 * 1024
 HARD_LIMIT = 4 * HIGH_WATER
 """Beyond this, output is dropped: the guest ignored the flow control and nobody reads."""
 CHUNK = 4096
+_READER_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO)
+"""A reader that went away, as `head` does, is nothing to tell the user."""
 PATIENCE_S = 0.5
 """How long flush() waits for a slow reader to take what is still queued."""
 
@@ -31,6 +34,8 @@ class Chardev:
         self._receive: Callable[[bytes], None] = lambda data: None
         self._room: Callable[[], int] = lambda: 0
         self._drained: Callable[[], None] = lambda: None
+        self.warn: Callable[[str], None] = lambda text: None
+        """What the user should know, said by whoever opens the backend."""
 
     def attach(
         self, receive: Callable[[bytes], None], room: Callable[[], int], drained: Callable[[], None] = lambda: None
@@ -130,12 +135,17 @@ class FdChardev(Chardev):
                 self._waiting_to_write = True
                 self._loop.add_writer(self._out, self._flush)
             return
-        except OSError:
-            self._queue.clear()
+        except OSError as error:
             self._stop_waiting_to_write()
-            self.hung_up()
+            self._output_failed(error)
             return
         self._stop_waiting_to_write()
+
+    def _output_failed(self, error: OSError) -> None:
+        if error.errno not in _READER_GONE:
+            self.warn(f"{self.description}: {error.strerror}; the guest's output is lost from here on")
+        self._queue.clear()
+        self.hung_up()
 
     def _stop_waiting_to_write(self) -> None:
         if self._waiting_to_write:
@@ -210,7 +220,9 @@ class FdChardev(Chardev):
             while self._queue and self._out >= 0 and (left := end - time.monotonic()) > 0:
                 if select.select([], [self._out], [], left)[1]:
                     del self._queue[: os.write(self._out, self._queue[:CHUNK])]
-        except (OSError, ValueError):
+        except OSError as error:
+            self._output_failed(error)
+        except ValueError:  # a descriptor beyond what select() takes
             self._queue.clear()
 
     def close(self) -> None:
