@@ -34,6 +34,7 @@ MODULES = {
     "drivers/virtio/virtio_pci_helper": ("", ""),
     "fs/ext4/ext4": ("jbd2", "fs-ext4"),
     "fs/jbd2/jbd2": ("", ""),
+    "crypto/crc32c_generic": ("", "crypto-crc32c"),
 }
 
 needs_apt = pytest.mark.skipif(

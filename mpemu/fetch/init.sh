@@ -29,6 +29,7 @@ case " $arguments" in
     sh -c "$command"
     status=$?
     sync
+    stty opost </dev/console # waits until the console has taken everything
     [ $status = 0 ] || devmem 0x100000 32 $((0x3333 | status << 16))
     poweroff -f
     ;;

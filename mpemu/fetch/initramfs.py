@@ -17,8 +17,9 @@ from elftools.elf.elffile import ELFFile
 
 from mpemu.errors import FetchError
 
-# Drivers of mpemu's devices, and a file system for disks. What they depend on comes with them.
-MODULES = ("virtio_mmio", "virtio_blk", "virtio_rng", "ext4")
+# Drivers of mpemu's devices, and a file system for disks. What they depend on comes with them, but for what ext4 asks
+# for only by an alias when it mounts (crypto-crc32c).
+MODULES = ("virtio_mmio", "virtio_blk", "virtio_rng", "ext4", "crc32c_generic")
 
 _APPLETS = re.compile(rb"\[\0\[\[\0(?:[a-z0-9][a-z0-9_.+-]*\0){20,}")
 
