@@ -10,6 +10,7 @@ import ctypes
 import mmap
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -115,6 +116,8 @@ def assemble(
             loop.on_notify(bell, board.virtio[slot].doorbell, f"doorbell of {board.virtio[slot].id}")
         loop.on_notify(uart_bell, board.uart.doorbell, "doorbell of the UART")
         _open(console, config.console, machine, warn)
+        if config.console == "stdio":
+            loop.on_signal(signal.SIGCONT, console.continued)
         machine.closing.callback(board.uart.flush)  # before the console is closed
     except BaseException:
         machine.close()

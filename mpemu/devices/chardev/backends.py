@@ -39,6 +39,10 @@ class StdioChardev(FdChardev):
         if passed := self._filter.feed(data):
             self._receive(passed)
 
+    def continued(self) -> None:
+        if self._terminal is not None:
+            self._terminal.continued()
+
     def close(self) -> None:
         super().close()
         if self._terminal is not None:

@@ -65,6 +65,9 @@ class Chardev:
     def input_wanted(self) -> None:
         """The device has room again."""
 
+    def continued(self) -> None:
+        """This process was stopped (SIGSTOP, SIGTSTP) and goes on."""
+
     def close(self) -> None:
         """Flush, and give the host side back."""
 

@@ -31,6 +31,16 @@ class RawTerminal:
         self._start_guard()
         self._saved = saved
         atexit.register(self.restore)
+        self._set_raw()
+
+    def continued(self) -> None:
+        """The process was stopped and goes on, and its shell had the terminal in the meantime: raw mode again, unless
+        we are in the background."""
+        with contextlib.suppress(termios.error, OSError):
+            if self._saved is not None and os.tcgetpgrp(self._fd) == os.getpgrp():
+                self._set_raw()
+
+    def _set_raw(self) -> None:
         raw = termios.tcgetattr(self._fd)
         raw[0] &= ~(
             termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR | termios.IGNCR
