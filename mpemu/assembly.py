@@ -37,6 +37,7 @@ from mpemu.vcpu.blob import Progress, load_blob
 from mpemu.vcpu.engine import Engine
 from mpemu.vcpu.near import NearDevices
 from mpemu.vcpu.pool import VCpuPool
+from mpemu.vcpu.translation import Translation
 
 DETERMINISTIC_EPOCH_NS = 1_577_836_800 * 10**9
 """The wall clock of a deterministic machine at its start: 2020-01-01."""
@@ -77,6 +78,11 @@ def assemble(
         bells = {} if deterministic else _doorbells(config, memory, kept)
         uart_bell = _bell(kept)
         memory.machine.uart_doorbell = uart_bell.fileno() + 1
+        keep = [bell.fileno() for bell in (uart_bell, *bells.values())]
+        if config.engine.mode == "auto":
+            translation = Translation(blob, memory, isa, config.engine.hot)
+            kept.callback(translation.close)
+            keep.append(translation.doorbell)
         pool = VCpuPool(
             memory,
             lambda shared, hart: Engine(blob, shared, hart, isa),
@@ -85,7 +91,7 @@ def assemble(
             config.engine.quantum,
         )
         until_machine.callback(pool.close)
-        pool.start([bell.fileno() for bell in (uart_bell, *bells.values())])
+        pool.start(keep)
         loop = MainLoop(SteppedClock() if deterministic else None)
         until_machine.callback(loop.close)
         context = _context(config, loop, memory, NearDevices(blob, memory), warn)

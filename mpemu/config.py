@@ -133,6 +133,8 @@ class BootConfig(Section):
 
 
 class EngineConfig(Section):
+    mode: Literal["interp", "auto"] = Field("interp", description="interpret only; or translate what is hot as well")
+    hot: int = Field(3, ge=1, le=255, description="samples (of 8192 instructions) at one place that make it hot")
     quantum: int = Field(
         20_000, ge=100, le=1_000_000_000, description="deterministic execution: instructions of one hart's turn"
     )

@@ -111,13 +111,52 @@ CODE_PAGE = Struct(
     (
         Item("source", "u64", "hart", "host address of the page that this was decoded from"),
         Item("generation", "u64", "hart", "code_generation at which the copy was last known to be current"),
+        Item("hash", "u64", "hart", "of the copy (codegen/hot.py), where a translator is at work"),
         Item("copy", "u8", "hart", "the bytes that the records stand for", PAGE, align=64),
     ),
     64,
 )
 
+# Translation: vCPUs ask for regions, the translator publishes them (codegen/hot.py has the protocol).
+HEAT = 4096
+REQUESTS, REGION_PAGES, MAX_REGIONS = 64, 2048, 16384
+REQUEST = Struct(
+    "Request",
+    (
+        Item("state", "u64", "any", "0 free, 1 being filled by a hart, 2 ready for the translator"),
+        Item("offset", "u64", "any", "page offset of the region's first instruction"),
+        Item("page", "u8", "any", "the page's bytes", PAGE, align=64),
+    ),
+    64,
+)
+REGION_ENTRY = Struct(
+    "RegionEntry",
+    (
+        Item("page", "u32", "translator", "index of its page"),
+        Item("offset", "u32", "translator", "page offset of its first instruction"),
+        Item("code", "u32", "translator", "handler offset"),
+        Item("next", "u32", "translator", "next region of the page + 1, or 0"),
+    ),
+    16,
+)
+TRANSLATOR = Struct(
+    "Translator",
+    (
+        Item("doorbell", "u64", "build", "eventfd of the translator"),
+        Item("published", "u64", "translator", "regions that are complete, written last", align=64),
+        Item("pages", "u64", "translator", "pages that are complete"),
+        Item("page_hash", "u64", "translator", "hash per page", REGION_PAGES, align=64),
+        Item("page_first", "u32", "translator", "its newest region + 1, or 0", REGION_PAGES),
+        Item("page_copy", "u8", "translator", "its bytes", REGION_PAGES * PAGE, align=64),
+        Item("regions", "u8", "translator", "MAX_REGIONS RegionEntry", MAX_REGIONS * REGION_ENTRY.size, align=64),
+        Item("requests", "u8", "any", "REQUESTS Request", REQUESTS * REQUEST.size, align=64),
+    ),
+    PAGE,
+)
+
 # Interrupt lines into a hart: a byte each, so that each has one writer; native code reads all eight as one u64.
-# `kick` is the exception: bit 0 (messages to read), 1 (a page is being marked for LR/SC), 2 (mtimecmp) are set by atomic or.
+# `kick` is the exception: bit 0 (messages to read), 1 (a page is being marked for LR/SC) and 2 (mtimecmp) are set by
+# atomic or.
 LINES = ("msip", "mtip", "meip", "ssip", "stip", "seip", "kick", "stop")
 
 HART = Struct(
@@ -147,7 +186,7 @@ HART = Struct(
         Item("mmio_size", "u64", "hart", "1, 2, 4, 8"),
         Item("mmio_write", "u64", "hart", "1: a store of mmio_value"),
         Item("mmio_value", "u64", "hart", "store data; then the reply's value"),
-        Item("mmio_latch", "u64", "hart", "1: the reply is in mmio_value, the instruction may consume it; 2: bus error"),
+        Item("mmio_latch", "u64", "hart", "1: the reply is in mmio_value for the instruction to consume; 2: bus error"),
         # -- private memory of the vCPU process that runs the hart
         Item("records", "u64", "build", "decode cache: address of the pool of record pages"),
         Item("code_pages", "u64", "build", "address of their CODE_PAGE structs"),
@@ -159,6 +198,12 @@ HART = Struct(
         Item("host", "u64", "build", "address of the table of host functions (libc)"),
         Item("machine", "u64", "build", "address of MACHINE"),
         Item("handlers", "u64", "build", "address that record handler offsets are relative to"),
+        Item("regions_start", "u64", "build", "handler offsets from here on are translated regions"),
+        # -- translation (codegen/hot.py)
+        Item("translator", "u64", "build", "address of TRANSLATOR, 0: none"),
+        Item("hotness", "u64", "build", "samples at one place that make it hot"),
+        Item("regions_seen", "u64", "hart", "regions of TRANSLATOR that were looked at"),
+        Item("heat", "u8", "hart", "samples by hashed record", HEAT),
         # -- statistics
         Item("exits", "u64", "hart", "run() returns by ExitReason", 32),
         Item("traps", "u64", "hart", "synchronous exceptions taken"),
@@ -197,8 +242,8 @@ MACHINE = Struct(
         Item("rom_size", "u64", "build", "bytes, whole pages; 0: unused", 4),
         Item("rom_host", "u64", "build", "host address", 4),
         Item("mrom", "u8", "build", "the boot ROM (reset vector)", PAGE, align=PAGE),
-        # -- mtime. parallel: (host ns - clock_epoch) * clock_numerator / clock_denominator, or clock_frozen while stopped
-        Item("clock_mode", "u64", "coordinator", "0 running, 1 frozen at clock_value, 2 virtual (clock_value is stepped)"),
+        # -- mtime: (host ns - clock_epoch) / 100 while running
+        Item("clock_mode", "u64", "coordinator", "0 running, 1 frozen at clock_value, 2 virtual (stepped)"),
         Item("clock_epoch", "u64", "coordinator", "CLOCK_MONOTONIC ns at mtime 0"),
         Item("clock_value", "u64", "coordinator", "mtime while frozen or virtual"),
         # -- exact LR/SC: marks and versions, see docs/design
@@ -240,7 +285,7 @@ MACHINE = Struct(
         Item("uart_tx", "u8", "any", "the ring of output", UART_RING),
         Item("uart_rx", "u8", "any", "the ring of input", UART_RING),
         # -- virtio-mmio: interrupt status and doorbells, near
-        Item("virtio_isr", "u32", "any", "InterruptStatus per slot: coordinator sets bits, InterruptACK clears them", 8),
+        Item("virtio_isr", "u32", "any", "InterruptStatus: coordinator sets bits, InterruptACK clears them", 8),
         Item("virtio_doorbell", "u64", "build", "eventfd + 1 that QueueNotify of the slot rings, 0: far access", 8),
         Item("virtio_notify", "u64", "any", "bit q: queue q was notified (atomic or / exchange)", 8),
     ),

@@ -52,8 +52,10 @@ class Segment:
     alive any more.
     """
 
-    def __init__(self, purpose: str, size: int) -> None:
+    def __init__(self, purpose: str, size: int, keep_descriptor: bool = False) -> None:
+        """``keep_descriptor``: for a program that is not forked; it stays open as ``descriptor``."""
         self.purpose = purpose
+        self.descriptor = -1
         self.size = -(-size // PAGE) * PAGE
         check_room(self.size, purpose)
         fd = _open_unnamed(purpose)
@@ -63,7 +65,10 @@ class Segment:
         except OSError as error:
             raise SharedMemoryError(f"{purpose}: {_mib(self.size)} MiB of shared memory: {error.strerror}") from None
         finally:
-            os.close(fd)
+            if keep_descriptor:
+                self.descriptor = fd
+            else:
+                os.close(fd)
         with suppress(OSError):
             self.map.madvise(mmap.MADV_DONTDUMP)  # a core file of a vCPU should not hold the guest
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
@@ -77,6 +82,9 @@ class Segment:
 
     def close(self) -> None:
         """Unmap, or leave that to the last view that goes away."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
         with suppress(BufferError):
             self.map.close()
 

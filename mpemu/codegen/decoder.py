@@ -237,6 +237,19 @@ def decode_run(h: Native, record: Value) -> None:
 
 
 @native
+def own_handler(h: Native, record: Value) -> None:
+    """The handler (its offset) of the instruction of a record that leads to a region."""
+    number = (record - h.s.records).udiv(RECORD_PAGE)
+    at = (record - h.s.records - number * RECORD_PAGE) >> 3
+    copy = h.s.code_pages + number * CODE_PAGE.size + CODE_PAGE.offset["copy"]
+    low = h.get(h.at(copy, at), 16).zext(64)
+    high = h.get(h.at(copy, at + 2), 16).zext(64)
+    scratch = h.b.from_pointer(h.hart("scratch")) + RECORD
+    h.call(DECODE, ((low & 3) != 3).mux(low, low | (high << 16)), scratch, at)
+    h.ret(h.get(h.at(scratch, HANDLER), 32))
+
+
+@native
 def is_spin_loop(h: Native, copy: Value, end: Value, distance: Value) -> None:
     """1 if the jump at page offset ``end`` over ``distance`` (negative) bytes closes a loop that can only wait: short,
     of quiet instructions (facts.py), no register read in it before it is written in it."""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mpemu.codegen import interrupts, lrsc, memory, near, tlb  # noqa: F401  (their routines)
+from mpemu.codegen import hot, interrupts, lrsc, memory, near, tlb  # noqa: F401  (their routines)
 from mpemu.codegen.decoder import DECODE, SPECIAL_HANDLERS, DecoderEmitter, define_fact_tables, define_fusion_table
 from mpemu.codegen.facts import facts
 from mpemu.codegen.fp import emit_enter, emit_leave
@@ -58,6 +58,13 @@ class _Special(Native):
         result = b.op(f"musttail call {CC} i64 {target}(ptr %st, ptr {rp}, i64 {cnt.raw}, ptr {regime}, ptr %tbl)")
         b.terminate(f"ret i64 {result}")
 
+    def go_on(self) -> None:
+        """At pc, which is exact as instret is, unless somebody wants attention or the slice is over."""
+        lines = self.get(self.hart("lines"), order="monotonic") & self.s.line_mask
+        with self.when((lines != 0) | self.s.instret.geu(self.s.slice_end)):
+            self.tail("@h_service")
+        self.tail("@h_goto")
+
     def exact(self) -> None:
         """Make pc and instret exact from %rp and %cnt."""
         rp = self.b.from_pointer("%rp")
@@ -72,8 +79,9 @@ def _h_undecoded(h: _Special) -> None:
 
 
 def _h_goto_record(h: _Special) -> None:
+    """The end of a page: code that never jumps back passes only here."""
     h.exact()
-    h.tail("@h_goto")
+    h.go_on()
 
 
 def _h_straddle(h: _Special) -> None:
@@ -96,6 +104,18 @@ def _h_goto_counted(h: _Special) -> None:
     h.tail("@h_goto")
 
 
+def _h_interpret(h: _Special) -> None:
+    """Execute the instruction of the record %rp by its own handler, also where the record leads to a region."""
+    b = h.b
+    with h.when(b.load("%rp", 32) == 0):
+        h.call("decode_run", b.from_pointer("%rp"))
+    offset = b.load("%rp", 32).zext(64)
+    with h.when(offset.ltu(h.s.regions_start), likely=True):
+        h.tail(b.pointer("%tbl", offset), "%rp", "%cnt")
+    own = h.call("own_handler", b.from_pointer("%rp"))
+    h.tail(b.pointer("%tbl", own), "%rp", "%cnt")
+
+
 def _h_goto(h: _Special) -> None:
     """pc and instret are exact: go on there."""
     b = h.b
@@ -115,6 +135,8 @@ def _h_poll(h: _Special) -> None:
 def _h_slice(h: _Special) -> None:
     """The same at the end of a slice. (With one symbol for both, LLVM would join the two tests into a slower one.)"""
     h.exact()
+    with h.when(h.s.translator != 0):
+        h.call("sample", h.b.from_pointer("%rp"))
     h.tail("@h_service")
 
 
@@ -133,16 +155,13 @@ def _h_service(h: _Special) -> None:
 def _h_resync(h: _Special) -> None:
     """pc and instret are exact; what decides about interrupts or translation may have changed."""
     h.call("take_due_interrupt")
-    h.tail("@h_goto")
+    h.go_on()  # a loop may be closed by xRET
 
 
 def _h_raise(h: _Special) -> None:
     """pc and instret are exact, exc_cause and exc_tval say what to raise."""
     h.call("raise_exception")
-    lines = h.get(h.hart("lines"), order="monotonic") & h.s.line_mask
-    with h.when((lines != 0) | h.s.instret.geu(h.s.slice_end)):
-        h.tail("@h_service")
-    h.tail("@h_goto")
+    h.go_on()
 
 
 def _h_exit(h: _Special) -> None:
@@ -155,6 +174,7 @@ _SPECIAL: tuple[Callable[[_Special], None], ...] = (
     _h_straddle,
     _h_illegal,
     _h_goto_counted,
+    _h_interpret,
     _h_goto,
     _h_poll,
     _h_slice,
@@ -179,10 +199,12 @@ def _compile_special(module: Module, isa: IsaSpec) -> None:
 def _compile_entry(module: Module, isa: IsaSpec) -> None:
     """``i64 @enter(ptr hart)``: run until an exit; its reason."""
     b = Builder(module, "dso_local i64 @enter(ptr %st)", "nounwind")
+    b.line("call { i64, i64 } @r_become_busy(ptr %st)")  # outside, the hart stores nothing: lrsc.py
     emit_enter(b, "%st")
     table = b.op(f"load ptr, ptr {b.pointer('%st', HART.offset['handlers'])}")
     reason = b.op(f"call {CC} i64 @h_service(ptr %st, ptr null, i64 0, ptr null, ptr {table})")
     emit_leave(b, "%st")
+    b.line("call { i64, i64 } @r_become_idle(ptr %st)")
     b.terminate(f"ret i64 {reason}")
     module.define(b)
 

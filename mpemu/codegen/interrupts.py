@@ -14,7 +14,7 @@ from mpemu.codegen.memory import ALL_ONES
 from mpemu.codegen.records import SPIN_YIELD
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.value import Value
-from mpemu.layout import HART, LINES, REGIME
+from mpemu.layout import HART, LINES, REGIME, TRANSLATOR
 from mpemu.vcpu.exits import ExitReason
 
 SLICE = 8192
@@ -124,6 +124,7 @@ def raise_exception(h: Native) -> None:
     h.s.slice_end = h.s.slice_end - 1
     with h.when(h.s.quantum_end != ALL_ONES):
         h.s.quantum_end = h.s.quantum_end - 1
+    h.s.mmio_latch = 0  # of an instruction that has been overtaken by a fault of its fetch
     h.call("take_trap", h.s.exc_cause, h.s.exc_tval, h.s.pc)
     h.count("traps")
     h.call("update_context")
@@ -147,6 +148,11 @@ def service(h: Native) -> None:
             h.leave(ExitReason.QUANTUM)
         with h.when(h.call("mtime").geu(h.s.deadline)):
             h.call("update_timers")
+        with (
+            h.when(h.s.translator != 0),
+            h.when(h.get(h.at(h.s.translator, TRANSLATOR.offset["published"]), order="monotonic") != h.s.regions_seen),
+        ):
+            h.call("use_new_regions")
         end = h.s.instret + SLICE
         h.s.slice_end = end.ltu(h.s.quantum_end).mux(end, h.s.quantum_end)
     # A latched MMIO reply belongs to the instruction at pc: a handler's first slow access must not consume it instead.

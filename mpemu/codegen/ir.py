@@ -55,6 +55,16 @@ class Builder:
     def text(self) -> str:
         return "\n".join([self._header, "entry:", *self._entry, *self._lines, "}"])
 
+    def sibling(self) -> Builder:
+        """A builder for code of the same function (its names don't clash with those made so far)."""
+        made = Builder(self.module, "")
+        made._count = self._count
+        return made
+
+    def prologue(self, entry: Builder) -> None:
+        """Put what ``entry`` has appended at the beginning of this function."""
+        self._entry += entry._entry + entry._lines
+
     # -- appending
     def line(self, text: str) -> None:
         if not self.terminated and not self.muted:

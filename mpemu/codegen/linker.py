@@ -86,3 +86,13 @@ def link(object_file: bytes, handlers: tuple[str, ...]) -> Blob:
     for n, name in enumerate(handlers):
         struct.pack_into("<I", image, start + 4 * n, offsets[name])
     return Blob(bytes(image), offsets)
+
+
+def text_of(object_file: bytes) -> bytes:
+    """The code of an object that consists of one function and refers to nothing. LinkError if it does."""
+    elf = ELFFile(io.BytesIO(object_file))
+    for section in elf.iter_sections():
+        if section.name.startswith(".rela") and section.name != ".rela.eh_frame" and section["sh_size"]:
+            raise LinkError(f"{section.name}: a region must not need relocation")
+    text = elf.get_section_by_name(".text")
+    return bytes(text.data()) if text is not None else b""

@@ -160,7 +160,7 @@ def same_page(h: Native, a: Value, b: Value) -> None:
     h.ret(difference.get() == 0)
 
 
-def _copy_page(h: Native, target: str, source: Value) -> None:
+def copy_page(h: Native, target: str, source: Value) -> None:
     _lines(h, PAGE, lambda o: h.b.store(h.b.pointer(target, o), h.b.load(h.at(source, o), 512, align=8), align=8))
 
 
@@ -192,12 +192,14 @@ def code_page(h: Native, host: Value, page: Value) -> None:
     with h.when(h.get(source) == host), h.when(h.call("same_page", host, copy) != 0):
         h.ret(records)
     h.put(source, host)
-    _copy_page(h, h.at(copy), host)
+    copy_page(h, h.at(copy), host)
     with h.when(number.ltu(h.s.record_high)):
         fill_block(h, h.at(records), RECORD_PAGE, 0)
     with h.otherwise():  # never used: zeros that need not even be in memory yet
         h.s.record_high = number + 1
     h.call("set_goto_record", records + SLOTS * RECORD)
+    with h.when(h.s.translator != 0):
+        h.call("use_known_regions", number)
     h.ret(records)
 
 

@@ -25,6 +25,8 @@ from mpemu.isa.profiles import IsaSpec
 from mpemu.paths import PACKAGE, cache_dir
 from mpemu.vcpu.blob_file import BlobError, BlobFile, read_blob
 
+REGIONS_SIZE = 64 << 20
+_MAP_FIXED, _PROT_NONE = 0x10, 0  # Linux; the mmap module lacks them
 Progress = Callable[[str, float], None]
 
 _SOURCES = ("isa", "codegen", "layout.py", "addresses.py", "vcpu/exits.py", "vcpu/blob_file.py")
@@ -43,10 +45,13 @@ class Outcome(ctypes.Structure):
 class Blob:
     """Machine code in this process (and, inherited, in those forked from it): ``address(symbol)``."""
 
-    def __init__(self, file: BlobFile) -> None:
+    def __init__(self, file: BlobFile, path: Path = Path()) -> None:
+        self.path = path
         self.symbols = file.symbols
-        self._map = _map_executable(file.code)
-        self.base = _address(self._map)
+        self.regions_start = -(-len(file.code) // mmap.PAGESIZE) * mmap.PAGESIZE
+        """Offset of the memory for translated regions, ``regions_size`` bytes of the descriptor ``regions_fd``."""
+        self.regions_size = REGIONS_SIZE
+        self.base, self.regions_fd = _map_executable(file.code, REGIONS_SIZE)
 
     def address(self, symbol: str) -> int:
         return self.base + self.symbols[symbol]
@@ -62,53 +67,43 @@ class Blob:
         return kind(self.address(f"r_{name}"))
 
 
-def _map_executable(code: bytes) -> mmap.mmap:
-    """W^X: written through a descriptor, never through this mapping; sealed, so nobody can write it later.
+def _map_executable(code: bytes, regions: int) -> tuple[int, int]:
+    """Map ``code`` and behind it ``regions`` bytes for more: (address, descriptor of the latter).
 
-    memfd and not /dev/shm, which containers mount noexec.
+    W^X: nothing here is mapped writable. The code is sealed, so nobody can write it later; regions are written by the
+    translator through a mapping of its own. memfd and not /dev/shm, which containers mount noexec.
     """
     fd = os.memfd_create("mpemu-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    regions_fd = os.memfd_create("mpemu-regions", os.MFD_CLOEXEC)
     try:
         size = -(-len(code) // mmap.PAGESIZE) * mmap.PAGESIZE
         os.ftruncate(fd, size)
+        os.ftruncate(regions_fd, regions)
         view = memoryview(code)
         while view:
             view = view[os.write(fd, view) :]
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-        return mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
-    except PermissionError as error:
+        address = _map(None, size + regions, _PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
+        _map(address, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE | _MAP_FIXED, fd)
+        _map(address + size, regions, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED | _MAP_FIXED, regions_fd)
+        return address, regions_fd
+    except OSError as error:
+        os.close(regions_fd)
         raise BuildError(f"this system does not let a program map code that it generated: {error}") from error
     finally:
         os.close(fd)
 
 
-class _PyBuffer(ctypes.Structure):
-    """Py_buffer, of which only the first member is of interest (C API, "Buffer Protocol")."""
-
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.py_object),
-        ("len", ctypes.c_ssize_t),
-        ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("format", ctypes.c_char_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    )
-
-
-def _address(mapping: mmap.mmap) -> int:
-    """Where a read-only mapping lies. ctypes gives addresses of writable buffers only, hence the C API."""
-    buffer = _PyBuffer()
-    api = ctypes.pythonapi
-    if api.PyObject_GetBuffer(ctypes.py_object(mapping), ctypes.byref(buffer), 0):
-        raise BuildError("can't find the address of mapped code")
-    address = int(buffer.buf)
-    api.PyBuffer_Release(ctypes.byref(buffer))
-    return address
+def _map(address: int | None, size: int, protection: int, flags: int, fd: int) -> int:
+    """mmap(2), which Python's mmap module offers without an address. OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    found: int | None = libc.mmap(address, size, protection, flags, fd, 0)
+    if found is None or found == ctypes.c_size_t(-1).value:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return found
 
 
 @functools.cache
@@ -148,14 +143,14 @@ def load_blob(isa: IsaSpec, progress: Progress | None = None) -> Blob:
     """The interpreter for ``isa``: from the cache if it is there and sound, else built (some seconds). BuildError."""
     path = blob_path(isa)
     try:
-        return Blob(read_blob(path))
+        return Blob(read_blob(path), path)
     except FileNotFoundError:
         pass
     except BlobError:
         _remove(path)
     _build(isa, path, progress)
     try:
-        return Blob(read_blob(path))
+        return Blob(read_blob(path), path)
     except (OSError, BlobError) as error:
         raise BuildError(f"the interpreter was built, but can't be used: {error}") from error
 

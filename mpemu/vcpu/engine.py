@@ -49,7 +49,6 @@ class Engine:
         self._address = memory.hart_address(index)
         self._enter = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(blob.address("enter"))
         self._flush_tlb = blob.routine("flush_tlb", 0)
-        self._become_busy, self._become_idle = blob.routine("become_busy", 0), blob.routine("become_idle", 0)
         self._host = host_table()
         machine = memory.machine
         pages = (memory.ram_size + sum(machine.rom_size)) // PAGE
@@ -61,7 +60,7 @@ class Engine:
         hart.records, hart.code_pages, hart.page_index = records, code_pages, page_index
         hart.record_pages, hart.record_next, hart.record_high = RECORD_PAGES, 0, 0
         hart.host = ctypes.addressof(self._host)
-        hart.handlers = blob.base
+        hart.handlers, hart.regions_start = blob.base, blob.regions_start
 
     def reset(self, *, pc: int, a0: int = 0, a1: int = 0, isa: IsaSpec | None = None) -> None:
         """Architectural reset: M-mode at ``pc``. The statistics go on; instret starts anew."""
@@ -95,9 +94,7 @@ class Engine:
         hart.scratch_key = ALL_ONES
 
     def run(self) -> ExitReason:
-        """Run until something needs Python. Outside, the hart counts as idle: it stores nothing (codegen/lrsc.py)."""
-        self._become_busy(self._address)
+        """Run until something needs Python."""
         reason = ExitReason(self._enter(self._address))
-        self._become_idle(self._address)
         self.hart.exits[reason] += 1
         return reason

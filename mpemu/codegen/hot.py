@@ -1,0 +1,150 @@
+"""Native routines that find hot code, ask for its translation, and put translated regions into use.
+
+At the end of a slice a hart is somewhere in the code that it runs most: the record where it is gets a point. A place
+with enough points is requested: the page's bytes and the offset go into a free slot of TRANSLATOR.requests (0 -> 1 by
+compare-exchange, filled, then 2 with release), and the doorbell rings. Nobody waits: with all slots taken the request
+is dropped, and the place becomes hot again.
+
+The translator publishes append-only: page and region entries are written first, ``published`` last. A hart that sees a
+new number looks at the new regions and puts those whose page it has decoded, byte for byte, into its records; a page
+that it decodes later gets the regions that are known. A region lives in a record, so whatever drops or rewrites records
+(FENCE.I, changed code, a full pool) drops it too.
+"""
+
+from __future__ import annotations
+
+from mpemu.codegen.records import HANDLER, RECORD_PAGE
+from mpemu.codegen.routines import Native, native
+from mpemu.codegen.tlb import copy_page, for_each
+from mpemu.isa.value import Value
+from mpemu.layout import CODE_PAGE, HEAT, MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, REQUEST, REQUESTS, TRANSLATOR
+
+HASH_FACTOR = 0x9E37_79B9_7F4A_7C15
+ATTEMPTS = 4
+"""Slots that a hart tries."""
+
+
+def page_hash(page: bytes) -> int:
+    """The hash of a page, as :func:`hash_page` computes it. It only finds candidates; bytes are compared."""
+    value = 0
+    for i in range(0, PAGE, 8):
+        value = (value ^ int.from_bytes(page[i : i + 8], "little")) * HASH_FACTOR & (1 << 64) - 1
+    return value
+
+
+def _shared(h: Native, item: str, offset: Value | int = 0) -> str:
+    return h.at(h.s.translator, offset + TRANSLATOR.offset[item])
+
+
+def _code_page(h: Native, number: Value) -> Value:
+    return h.s.code_pages + number * CODE_PAGE.size
+
+
+@native
+def hash_page(h: Native, copy: Value) -> None:
+    value = h.local(0)
+
+    def mix(i: Value) -> None:
+        value.set((value.get() ^ h.get(h.at(copy, i << 3))) * HASH_FACTOR)
+
+    for_each(h, PAGE // 8, mix)
+    h.ret(value.get())
+
+
+@native
+def sample(h: Native, record: Value) -> None:
+    """The hart is at ``record`` at the end of a slice."""
+    pool = record - h.s.records
+    with h.when((h.s.translator == 0) | pool.geu(h.s.record_next * RECORD_PAGE)):
+        h.ret(0)
+    with h.when(h.get(h.at(record, HANDLER), 32).zext(64).geu(h.s.regions_start)):
+        h.ret(0)
+    heat = h.hart("heat", ((record >> 4) ^ (record >> 16)) & (HEAT - 1))
+    points = h.get(heat, 8).zext(64) + 1
+    with h.when(points.ltu(h.s.hotness)):
+        h.put(heat, points.lo(8))
+        h.ret(0)
+    h.put(heat, 0, 8)
+    number = pool.udiv(RECORD_PAGE)
+    h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3)
+
+
+@native
+def request_region(h: Native, number: Value, offset: Value) -> None:
+    """Ask for the region at ``offset`` of the pool's page ``number``."""
+    for attempt in range(ATTEMPTS):
+        slot = (h.s.hartid * ATTEMPTS + attempt) & (REQUESTS - 1)
+        request = h.s.translator + slot * REQUEST.size + TRANSLATOR.offset["requests"]
+        state = h.at(request, REQUEST.offset["state"])
+        _, mine = h.b.compare_exchange(state, Value(0, 64), Value(1, 64))
+        with h.when(mine):
+            h.put(h.at(request, REQUEST.offset["offset"]), offset)
+            copy = _code_page(h, number) + CODE_PAGE.offset["copy"]
+            copy_page(h, h.at(request, REQUEST.offset["page"]), copy)
+            h.put(state, 2, order="release")
+            h.call("signal", h.get(_shared(h, "doorbell")))
+            h.ret(0)
+
+
+@native
+def use_region(h: Native, number: Value, index: Value) -> None:
+    """Put region ``index`` into the records of the pool's page ``number``."""
+    entry = _shared(h, "regions", index * REGION_ENTRY.size)
+    offset = h.get(h.b.pointer(entry, REGION_ENTRY.offset["offset"]), 32).zext(64) & (PAGE - 2)
+    record = h.s.records + number * RECORD_PAGE + (offset << 3)
+    handler = h.at(record, HANDLER)
+    with h.when(h.get(handler, 32) == 0):
+        h.call("decode_run", record)
+    with h.when(h.get(handler, 32).zext(64).ltu(h.s.regions_start)):
+        h.put(handler, h.get(h.b.pointer(entry, REGION_ENTRY.offset["code"]), 32))
+
+
+def _same(h: Native, number: Value, page: Value) -> Value:
+    """1 bit: the pool's page ``number`` holds what the translator's page ``page`` does."""
+    mine = _code_page(h, number) + CODE_PAGE.offset["copy"]
+    theirs = h.s.translator + page * PAGE + TRANSLATOR.offset["page_copy"]
+    return h.call("same_page", mine, theirs) != 0
+
+
+@native
+def use_new_regions(h: Native) -> None:
+    """Look at what has been published since the last time."""
+    published = h.get(_shared(h, "published"), order="acquire")
+
+    def one(i: Value) -> None:
+        index = (h.s.regions_seen + i) & (MAX_REGIONS - 1)
+        entry = _shared(h, "regions", index * REGION_ENTRY.size)
+        page = h.get(h.b.pointer(entry, REGION_ENTRY.offset["page"]), 32).zext(64) & (REGION_PAGES - 1)
+        wanted = h.get(_shared(h, "page_hash", page << 3))
+
+        def match(number: Value) -> None:
+            mine = h.get(h.at(_code_page(h, number), CODE_PAGE.offset["hash"]))
+            with h.when(mine == wanted), h.when(_same(h, number, page)):
+                h.call("use_region", number, index)
+
+        for_each(h, h.s.record_next, match)
+
+    for_each(h, published - h.s.regions_seen, one)
+    h.s.regions_seen = published
+
+
+@native
+def use_known_regions(h: Native, number: Value) -> None:
+    """The pool's page ``number`` has just been decoded anew."""
+    copy = _code_page(h, number) + CODE_PAGE.offset["copy"]
+    mine = h.call("hash_page", copy)
+    h.put(h.at(_code_page(h, number), CODE_PAGE.offset["hash"]), mine)
+
+    def match(page: Value) -> None:
+        with h.when(h.get(_shared(h, "page_hash", page << 3)) == mine), h.when(_same(h, number, page)):
+            index = h.local(h.get(_shared(h, "page_first", page << 2), 32).zext(64))
+            with h.loop() as done:
+                with h.when(index.get() == 0):
+                    done()
+                at = (index.get() - 1) & (MAX_REGIONS - 1)
+                with h.when(at.ltu(h.s.regions_seen)):  # newer ones come by use_new_regions
+                    h.call("use_region", number, at)
+                entry = _shared(h, "regions", at * REGION_ENTRY.size)
+                index.set(h.get(h.b.pointer(entry, REGION_ENTRY.offset["next"]), 32).zext(64))
+
+    for_each(h, h.get(_shared(h, "pages"), order="acquire"), match)
