@@ -40,8 +40,8 @@ def check_host(architecture: str | None = None, features: Mapping[str, bool] | N
 def compile_object(ir: str) -> bytes:
     """Compile a module to position-independent code. RuntimeError, with LLVM's message, if the IR is not valid.
 
-    Three passes: stack slots become values, branches and expressions are tidied. A whole pipeline takes five times as
-    long and makes handlers no faster; neither does a higher level of instruction selection (docs/log.md).
+    Three passes: stack slots become values, branches and expressions are tidied. A whole pipeline takes three times
+    as long and makes handlers no faster; neither does a higher level of instruction selection (docs/log.md).
     """
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(),
