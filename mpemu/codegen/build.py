@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mpemu.codegen.compiler import UnsupportedHost, check_host, compile_object
 from mpemu.codegen.interpreter import build_interpreter
-from mpemu.codegen.linker import LinkError, link
+from mpemu.codegen.linker import LinkError, link_interpreter
 from mpemu.errors import HostError
 from mpemu.isa.profiles import IsaSpec
 from mpemu.vcpu.blob_file import encode_blob
@@ -39,7 +39,7 @@ def build(isa: IsaSpec, target: Path) -> None:
     say("compiling the interpreter", 0.1)
     object_file = compile_object(interpreter.text)
     say("linking the interpreter", 0.95)
-    blob = link(object_file, interpreter.handlers)
+    blob = link_interpreter(object_file, interpreter.handlers)
     write(target, encode_blob(blob.data, blob.symbols))
     say("done", 1.0)
 

@@ -58,10 +58,13 @@ class _Road:
         self, b: Builder, state: str, op: str, fmt: str, operands: tuple[Value, ...], rm: int | Value, to: str
     ) -> None:
         self.b, self.state, self.op, self.fmt, self.operands, self.rm, self.to = b, state, op, fmt, operands, rm, to
+        self._branches = 0
         target = to or fmt
         self.width = (INTEGERS[target] if target in INTEGERS else FORMATS[target]).width
 
     def frm(self) -> Value:
+        if self.b.module.known_frm:
+            return self.b.value(self.b.module.known_frm)
         return self.b.load(self.b.pointer(self.state, HART.offset["frm"]))
 
     def is_current(self) -> Value:
@@ -81,6 +84,10 @@ class _Road:
 
     def exact(self) -> Value:
         """By integers."""
+        leave = self.b.module.leave_for_exact_fp
+        if leave is not None:
+            leave(self._branches > 0)
+            return self.b.value("undef", self.width)
         name = _exact_function(self.b, self.op, self.fmt, len(self.operands), self.to)
         arguments = "".join(f", i64 {x.zext(64).raw}" for x in self.operands)
         raw = self.b.op(f"call preserve_mostcc i64 {name}(ptr {self.state}, i64 {self.mode().raw}{arguments}) strictfp")
@@ -96,7 +103,9 @@ class _Road:
         incoming = []
         for start, end, way in ((labels[0], labels[2], yes), (labels[1], labels[3], no)):
             b.place(start)
+            self._branches += 1
             value = way()
+            self._branches -= 1
             b.place(end)
             b.branch(labels[4])
             incoming.append(f"[ {value.raw}, %{end} ]")

@@ -6,7 +6,7 @@ to one function; it implements :class:`mpemu.isa.value.Ops`, so arithmetic on :c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,11 @@ class Module:
     def __init__(self) -> None:
         self._declarations: dict[str, None] = {}
         self._definitions: list[str] = []
+        self.known_frm = ""
+        """Where set, the value that holds frm throughout the function being made."""
+        self.leave_for_exact_fp: Callable[[bool], None] | None = None
+        """Where set, floating point that the host can't do exactly is not computed here: it is called (with whether
+        this is one of two branches) to leave for somewhere else."""
 
     def declare(self, text: str) -> None:
         """Add a module-level declaration or global, unless the same text is there already."""

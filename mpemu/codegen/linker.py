@@ -40,8 +40,8 @@ def _rank(name: str) -> int:
     return 0 if name == FIRST_SECTION else 1 if name.startswith(".text") else 2
 
 
-def link(object_file: bytes, handlers: tuple[str, ...]) -> Blob:
-    """Lay out the sections, apply relocations, fill the table of handler offsets. LinkError if it can't be done."""
+def link(object_file: bytes) -> Blob:
+    """Lay out the sections, code first, and apply relocations. LinkError if something is not in the module."""
     elf = ELFFile(io.BytesIO(object_file))
     sections = list(elf.iter_sections())
     wanted = [
@@ -78,21 +78,18 @@ def link(object_file: bytes, handlers: tuple[str, ...]) -> Blob:
                     raise LinkError(f"relocation of type {kind} against {symbol.name}")
 
     offsets = {s.name: base[s["st_shndx"]] + s["st_value"] for s in symbols if s.name and s["st_shndx"] in base}
+    return Blob(bytes(image), offsets)
+
+
+def link_interpreter(object_file: bytes, handlers: tuple[str, ...]) -> Blob:
+    """Link, and fill the table of the handlers' offsets; the first of them must lie at offset 0."""
+    linked = link(object_file)
+    offsets = linked.symbols
     if absent := [name for name in (*handlers, OFFSETS) if name not in offsets]:
         raise LinkError(f"no symbol {', '.join(absent)}")
     if offsets[handlers[0]] != 0:
         raise LinkError(f"{handlers[0]} is not at offset 0")
-    start = offsets[OFFSETS]
+    image = bytearray(linked.data)
     for n, name in enumerate(handlers):
-        struct.pack_into("<I", image, start + 4 * n, offsets[name])
+        struct.pack_into("<I", image, offsets[OFFSETS] + 4 * n, offsets[name])
     return Blob(bytes(image), offsets)
-
-
-def text_of(object_file: bytes) -> bytes:
-    """The code of an object that consists of one function and refers to nothing. LinkError if it does."""
-    elf = ELFFile(io.BytesIO(object_file))
-    for section in elf.iter_sections():
-        if section.name.startswith(".rela") and section.name != ".rela.eh_frame" and section["sh_size"]:
-            raise LinkError(f"{section.name}: a region must not need relocation")
-    text = elf.get_section_by_name(".text")
-    return bytes(text.data()) if text is not None else b""

@@ -19,17 +19,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mpemu.codegen.core import Core, NeedsSlow
+from mpemu.codegen.core import Core, NeedsSlow, StateFields
 from mpemu.codegen.facts import facts
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import RECORD, STRONGEST, Variant
+from mpemu.isa.fp import RMM
 from mpemu.isa.hart import Operand
 from mpemu.isa.profiles import IsaSpec
-from mpemu.isa.registry import Insn, decode
+from mpemu.isa.registry import F_FIELDS, Insn, decode
 from mpemu.isa.value import Value
 from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, HART, ITLB_ENTRIES, ITLB_ENTRY, PAGE, REGIME
 
+FS_DIRTY = 3 << 13
 MAX_INSNS = 300
 """Guest instructions in a region."""
 SCALE = RECORD // 2
@@ -183,6 +185,16 @@ class _Pc(Value):
         return _Pc(self.at + other, self._context) if isinstance(other, int) else super().__add__(other)
 
 
+class _FpState(StateFields):
+    """``h.s`` in a region with floating point: what it depends on is looked at once, at the entry. There FS is not Off
+    and the host has the rounding mode, or the interpreter goes on; only CSR instructions change that, which leave."""
+
+    def __getattr__(self, name: str) -> Value:
+        if name in ("mstatus", "frm"):
+            return Value(f"%{name}", 64, self._core.b)
+        return super().__getattr__(name)
+
+
 class _Context:
     """The function being made."""
 
@@ -195,6 +207,9 @@ class _Context:
         self.exit_count = self.b.alloca("i64")
         self.exit_place = self.b.alloca("i64")
         self.pending = 0
+        self.uses_fp = any(F_FIELDS & step.insn.pattern.fields.keys() for step in region.steps.values())
+        self.fp_written = self.b.alloca("i64")
+        module.known_frm = "%frm" if self.uses_fp else ""
 
     def retired(self, more: int = 0) -> Value:
         return self.b.load(self.count) + (self.pending + more)
@@ -227,6 +242,7 @@ class _Context:
             self.leave("interpret", step.at, self.retired())
             return
         emitter = _StepEmitter(self, step)
+        self.module.leave_for_exact_fp = emitter.leave_for_exact_fp
         try:
             emitter.emit()
         except NeedsSlow:
@@ -266,15 +282,32 @@ class _Context:
         delta = entry.load(entry.pointer("%st", HART.offset["delta"]))
         pc = (entry.from_pointer("%rp") - delta).sra(3)
         entry.line(f"%page = sub i64 {pc.raw}, {self.region.head}")
-        entry.branch(self.labels[self.region.head])
+        entry.store(self.fp_written, 0)
+        head = self.labels[self.region.head]
+        if self.uses_fp:
+            mstatus = entry.load(entry.pointer("%st", HART.offset["mstatus"]))
+            frm = entry.load(entry.pointer("%st", HART.offset["frm"]))
+            # said so that LLVM can tell: FS is not Off, frm is below RMM
+            entry.line(f"%mstatus = or i64 {mstatus.raw}, {FS_DIRTY}")
+            entry.line(f"%frm = and i64 {frm.raw}, {RMM - 1}")
+            entry.branch_if((((mstatus & FS_DIRTY) != 0) & frm.ltu(RMM)).raw, head, "no_fp", True)
+        else:
+            entry.branch(head)
         self.b.prologue(entry)
 
     def _exits(self) -> None:
         b = self.b
+        if self.uses_fp:
+            b.place("no_fp")
+            self._tail(b.pointer("%tbl", self.symbols["h_interpret"]), "%rp", Value("%cnt", 64, b))
         for kind in ("dispatch", "dynamic", "poll", "interpret"):
             b.place(f"exit_{kind}")
             self.x.store_written()
             self.f.store_written()
+            if self.uses_fp:
+                with b.when(b.load(self.fp_written) != 0):
+                    mstatus = b.pointer("%st", HART.offset["mstatus"])
+                    b.store(mstatus, b.load(mstatus) | FS_DIRTY)
             place, count = b.load(self.exit_place), b.load(self.exit_count)
             if kind == "dynamic":
                 self._dynamic(place, count)
@@ -323,6 +356,11 @@ class _StepEmitter(HandlerEmitter):
         self._context, self._step = context, step
         self.x: Any = context.x
         self.f: Any = context.f
+        if context.uses_fp:
+            self.s = _FpState(self)
+
+    def fp_dirty(self) -> None:
+        self.b.store(self._context.fp_written, 1)
 
     def fields(self) -> dict[str, Operand]:
         return {**self._step.operands, **{k: v for k, v in STRONGEST.items() if k in self._step.operands}}
@@ -351,6 +389,12 @@ class _StepEmitter(HandlerEmitter):
 
     def pause(self) -> None:
         raise NeedsSlow
+
+    def leave_for_exact_fp(self, branch: bool) -> None:
+        """Rounding modes that the host lacks are the interpreter's."""
+        if not branch:
+            raise NeedsSlow
+        self._context.leave("interpret", self._step.at, self._context.retired())
 
     def _probe(self, address: Value, width: int, tag_name: str) -> str:
         b = self.b

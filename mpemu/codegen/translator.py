@@ -11,6 +11,7 @@ import mmap
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import mpemu.isa.instructions  # noqa: F401  (fills the instruction table)
 from mpemu.codegen.compiler import compile_object
 from mpemu.codegen.hot import page_hash
-from mpemu.codegen.linker import text_of
+from mpemu.codegen.linker import link
 from mpemu.codegen.region import region_ir
 from mpemu.isa.profiles import IsaSpec
 from mpemu.layout import MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, REQUEST, REQUESTS, TRANSLATOR
@@ -27,6 +28,7 @@ from mpemu.vcpu.blob_file import read_blob
 PR_SET_PDEATHSIG = 1
 NICENESS = 5
 """Guests go first: until a region is there they are interpreted."""
+REGION = "region"
 ALIGNMENT = 64
 SMALLEST = 2
 """Guest instructions that a region must have to be worth its entry."""
@@ -65,20 +67,24 @@ class Translator:
                 request.state = 0
                 if (page, offset) not in self._done:
                     self._done.add((page, offset))
-                    self._translate(page, offset)
+                    # whatever is wrong with one region: the guest goes on interpreting it
+                    with suppress(Exception):
+                        self._translate(page, offset)
 
     def _translate(self, page: bytes, offset: int) -> None:
         view = self._work.view
         if view.published == MAX_REGIONS or (page not in self._pages and len(self._pages) == REGION_PAGES):
             return
-        ir, instructions = region_ir(self._work.isa, page, offset, self._work.symbols)
+        ir, instructions = region_ir(self._work.isa, page, offset, self._work.symbols, REGION)
         if instructions < SMALLEST:
             return
-        code = text_of(compile_object(ir))
+        linked = link(compile_object(ir))
+        code = linked.data
         if self._position + len(code) > len(self._work.code):
             return
         self._work.code[self._position : self._position + len(code)] = code
-        self._publish(self._page_number(page), offset, self._work.first_offset + self._position)
+        at = self._work.first_offset + self._position + linked.symbols[REGION]
+        self._publish(self._page_number(page), offset, at)
         self._position += -(-len(code) // ALIGNMENT) * ALIGNMENT
 
     def _page_number(self, page: bytes) -> int:

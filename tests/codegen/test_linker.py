@@ -8,7 +8,7 @@ import pytest
 
 from mpemu.codegen.compiler import NEEDED, UnsupportedHost, check_host, compile_object
 from mpemu.codegen.interpreter import FIRST_SECTION
-from mpemu.codegen.linker import LinkError, link
+from mpemu.codegen.linker import LinkError, link_interpreter
 from mpemu.vcpu.blob import Blob
 from mpemu.vcpu.blob_file import BlobFile
 
@@ -19,14 +19,14 @@ ANSWER += " %w = call i64 @first()\n %s = add i64 %v, %w\n ret i64 %s\n}\n"
 
 
 def test_code_that_refers_to_code_and_constants_runs_anywhere() -> None:
-    linked = link(compile_object(TABLE + ANSWER + FIRST), ("first", "r_answer"))
+    linked = link_interpreter(compile_object(TABLE + ANSWER + FIRST), ("first", "r_answer"))
     assert linked.symbols["first"] == 0
     for _ in range(2):  # mapped at two addresses
         assert Blob(BlobFile(linked.data, linked.symbols)).routine("answer", 0)(0) == 43
 
 
 def test_the_table_of_handlers_is_filled_in() -> None:
-    linked = link(compile_object(TABLE + ANSWER + FIRST), ("first", "r_answer"))
+    linked = link_interpreter(compile_object(TABLE + ANSWER + FIRST), ("first", "r_answer"))
     start = linked.symbols["handler_offsets"]
     table = [int.from_bytes(linked.data[start + 4 * n : start + 4 * n + 4], "little") for n in range(2)]
     assert table == [0, linked.symbols["r_answer"]]
@@ -44,12 +44,12 @@ def test_the_table_of_handlers_is_filled_in() -> None:
 )
 def test_what_a_blob_can_not_have(ir: str, handlers: tuple[str, ...], message: str) -> None:
     with pytest.raises(LinkError, match=re.escape(message)):
-        link(compile_object(TABLE + ANSWER + FIRST + ir), handlers)
+        link_interpreter(compile_object(TABLE + ANSWER + FIRST + ir), handlers)
 
 
 def test_a_module_without_the_table() -> None:
     with pytest.raises(LinkError, match="no symbol handler_offsets"):
-        link(compile_object(FIRST), ("first",))
+        link_interpreter(compile_object(FIRST), ("first",))
 
 
 def test_wrong_ir_is_an_error_with_llvms_words() -> None:
