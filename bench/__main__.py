@@ -13,12 +13,28 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.report import Comparison, human, times
-from bench.sides import QEMU, BenchError, available, run_side
+from bench.linux import missing, run_linux
+from bench.report import Comparison, duration, human, times
+from bench.sides import QEMU, BenchError, Sample, available, run_mmio, run_side, run_start
 
 SIDES = ("mpemu", "qemu", "native")
-SETS = (("alone", 1), ("scaling", 4), ("smp", 2), ("smp", 4))
-"""(set of kernels, harts) of the guest; guests/bench/bench.c explains them."""
+SETS = (
+    *(("alone", 1), ("scaling", 4), ("smp", 2), ("smp", 4)),
+    *(("start", 1), ("start", 4), ("mmio", 1), ("linux", 1), ("linux", 4)),
+)
+"""(set, harts). The first row is the guest's own sets of kernels; guests/bench/bench.c explains them."""
+
+
+def measure(side: str, what: str, harts: int, ms: int, only: str) -> list[Sample]:
+    """One set, once."""
+    match what:
+        case "linux":
+            return run_linux(side, harts, only)
+        case "start":
+            return run_start(side, harts)
+        case "mmio":
+            return run_mmio(side)
+    return run_side(side, what, harts, ms, only.replace(" ", "_"))
 
 
 @click.command()
@@ -26,7 +42,7 @@ SETS = (("alone", 1), ("scaling", 4), ("smp", 2), ("smp", 4))
 @click.option("--rounds", type=click.IntRange(1), help="Rounds to take the median of (default 5).")
 @click.option("--ms", type=click.IntRange(1), help="Milliseconds per kernel (default 300).")
 @click.option("--only", default="", metavar="TEXT", help="Only kernels whose names begin so.")
-@click.option("--set", "sets", multiple=True, type=click.Choice(["alone", "scaling", "smp"]), help="Only these sets.")
+@click.option("--set", "sets", multiple=True, type=click.Choice(list(dict(SETS))), help="Only these sets.")
 @click.option("--side", "sides", multiple=True, type=click.Choice(SIDES), help="Only these sides.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all samples there.")
 def main(
@@ -44,14 +60,18 @@ def main(
     chosen = [side for side in sides or SIDES if available(side)]
     if "qemu" not in chosen and not sides:
         messages.print(f"{QEMU} is not installed (Debian: apt install qemu-system-misc): measuring without it")
+    wanted = [(what, harts) for what, harts in SETS if not sets or what in sets]
+    if dict(wanted).get("linux") and (reason := missing()):
+        messages.print(f"bench: {reason}; measuring without it")
+        wanted = [entry for entry in wanted if entry[0] != "linux"]
     comparison = Comparison()
     try:
         with messages.status("building") as status:
             for round_number in range(1, rounds + 1):
-                for what, harts in SETS:
-                    for side in chosen if not sets or what in sets else ():
+                for what, harts in wanted:
+                    for side in chosen:
                         status.update(f"round {round_number} of {rounds}: {what}, {harts} harts, {side}")
-                        comparison.add(side, run_side(side, what, harts, ms, only.replace(" ", "_")))
+                        comparison.add(side, measure(side, what, harts, ms, only))
     except BenchError as error:
         messages.print(f"bench: {error}", markup=False, highlight=False)
         sys.exit(1)
@@ -81,6 +101,10 @@ def show(comparison: Comparison) -> None:
     if row := comparison.rows.get(("barrier", "M", 4)):
         rates = ", ".join(f"{side} {human(row.rate(side))}" for side in ("mpemu", "qemu") if row.rate(side))
         console.print(f"barriers/s, 4 harts: {rates}")
+    for (kernel, _, harts), row in comparison.rows.items():
+        if row.unit in ("run", "trip"):
+            spent = [f"{side} {duration(1 / rate)}" for side in ("mpemu", "qemu") if (rate := row.rate(side))]
+            console.print(f"{kernel}, {harts} hart{'s'[: harts > 1]}: {', '.join(spent)}")
 
 
 if __name__ == "__main__":

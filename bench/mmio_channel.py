@@ -7,9 +7,10 @@ machine does. "asleep": both have gone to sleep before each request; "burst": on
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
-import sys
+import tempfile
 import time
 
 from mpemu.channel import ChannelSegment, Switchboard, VCpuPort
@@ -41,40 +42,49 @@ def report(name: str, times: list[float]) -> None:
     )
 
 
-def child(segment: ChannelSegment, count: int) -> None:
+def child(segment: ChannelSegment, count: int, result: int) -> None:
     port = VCpuPort(segment, 0)
-    report("asleep", ask(port, count // 20, 0.002))
-    report("burst", ask(port, count, 0))
-    sys.stdout.flush()
+    times = {"asleep": ask(port, count // 20, 0.002), "burst": ask(port, count, 0)}
+    with open(result, "w") as file:
+        json.dump(times, file)
     port.send(Parked())
+
+
+def measure(count: int) -> dict[str, list[float]]:
+    """Round-trip times in us, ``count`` of them in the burst and a twentieth asleep."""
+    memory = MachineMemory(1, 1 << 20)
+    segment = ChannelSegment(memory, [[0]])
+    with tempfile.TemporaryFile() as result:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child(segment, count, os.dup(result.fileno()))
+            finally:
+                os._exit(0)
+        loop = MainLoop()
+        answer = Reply(0x60, False, 0)
+
+        def serve(vcpu: int, message: Message) -> Reply | None:
+            if isinstance(message, Parked):
+                loop.quit()
+                return None
+            return answer
+
+        board = Switchboard(segment, serve)
+        loop.add_reader(board.doorbell.fileno(), board.serve)
+        loop.run()
+        loop.close()
+        os.waitpid(pid, 0)
+        result.seek(0)
+        times: dict[str, list[float]] = json.load(result)
+    return times
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=20_000, help="round trips of the burst")
-    count = parser.parse_args().count
-    memory = MachineMemory(1, 1 << 20)
-    segment = ChannelSegment(memory, [[0]])
-    pid = os.fork()
-    if pid == 0:
-        try:
-            child(segment, count)
-        finally:
-            os._exit(0)
-    loop = MainLoop()
-    answer = Reply(0x60, False, 0)
-
-    def serve(vcpu: int, message: Message) -> Reply | None:
-        if isinstance(message, Parked):
-            loop.quit()
-            return None
-        return answer
-
-    board = Switchboard(segment, serve)
-    loop.add_reader(board.doorbell.fileno(), board.serve)
-    loop.run()
-    loop.close()
-    os.waitpid(pid, 0)
+    for name, times in measure(parser.parse_args().count).items():
+        report(name, times)
 
 
 if __name__ == "__main__":

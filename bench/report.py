@@ -115,5 +115,13 @@ def human(rate: float | None) -> str:
     return f"{rate:.3g}"
 
 
+def duration(seconds: float) -> str:
+    """Three significant digits in s, ms or us."""
+    for factor, unit in ((1.0, "s"), (1e-3, "ms")):
+        if seconds >= factor:
+            return f"{seconds / factor:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} us"
+
+
 def times(ratio: float | None) -> str:
     return "" if ratio is None else f"{ratio:.2f}x"

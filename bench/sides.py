@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +64,25 @@ def parse(text: str) -> list[Sample]:
         seconds = int(ticks) / MTIME_HZ
         samples.append(Sample(kernel, unit, mode, int(harts), int(work), seconds, int(least), int(most), check))
     return samples
+
+
+def run_start(side: str, harts: int) -> list[Sample]:
+    """The wall time of a whole run of the smallest guest: start, first instructions, power-off, end."""
+    if side == "native":
+        return []
+    command = _command(side, build(["hello"])["hello"], harts, "")
+    start = time.monotonic()
+    _output(command)
+    return [Sample("start and end", "run", "M", harts, 1, time.monotonic() - start, 0, 0, "")]
+
+
+def run_mmio(side: str) -> list[Sample]:
+    """Far MMIO round trips of mpemu, without the guest and the device (mmio_channel.py)."""
+    if side != "mpemu":
+        return []
+    lines = _output([sys.executable, "-m", "bench.mmio_channel"]).splitlines()
+    found = [re.match(r"(\w+) .*? median +([\d.]+) us", line) for line in lines]
+    return [Sample(f"far MMIO, {m[1]}", "trip", "", 1, 1, float(m[2]) / 1e6, 0, 0, "") for m in found if m is not None]
 
 
 def run_side(side: str, what: str, harts: int, ms: int, only: str = "") -> list[Sample]:
