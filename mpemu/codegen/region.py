@@ -230,7 +230,9 @@ class _Context:
             for step in self.region.block(leader):
                 self._step(step)
                 at = step.at + step.length
-            if not b.terminated:
+            if not b.terminated and at == PAGE:  # the record behind the page's last one goes on
+                self.leave("dispatch", PAGE, self.retired())
+            elif not b.terminated:
                 b.store(self.count, self.retired())
                 self.go(at, at - 1, b.load(self.count))
         self._exits()
