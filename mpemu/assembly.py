@@ -33,7 +33,7 @@ from mpemu.machine import Machine, Parts, Start
 from mpemu.memory import MachineMemory
 from mpemu.notifier import Notifier
 from mpemu.timers import SteppedClock
-from mpemu.vcpu.blob import Progress, load_blob
+from mpemu.vcpu.blob import Blob, Progress, load_blob
 from mpemu.vcpu.engine import Engine
 from mpemu.vcpu.near import NearDevices
 from mpemu.vcpu.pool import VCpuPool
@@ -61,10 +61,12 @@ def assemble(
     progress: Progress | None = None,
     warn: Callable[[str], None] = _warn,
     monitor: Callable[[str], str] | None = None,
+    code: Blob | None = None,
 ) -> Assembled:
-    """Make the machine. ``monitor`` executes lines typed after Ctrl-A c. Raises errors of mpemu/errors.py."""
+    """Make the machine. ``monitor`` executes lines typed after Ctrl-A c. ``code`` is another interpreter than that of
+    the cache. Raises errors of mpemu/errors.py."""
     isa = IsaSpec.parse(config.harts.isa)
-    blob = load_blob(isa, progress)
+    blob = code or load_blob(isa, progress)
     deterministic = config.execution == "deterministic"
     with ExitStack() as kept, ExitStack() as until_machine:
         memory = MachineMemory(config.harts.count, config.memory)

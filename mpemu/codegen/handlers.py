@@ -12,6 +12,7 @@ effect before the last point that can trap, starting over is safe. Slow handlers
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mpemu.codegen import host
@@ -339,6 +340,10 @@ class HandlerEmitter(Core):
             self._spin(self.next_record(), self.retired())
 
 
+EmitterFactory = Callable[..., HandlerEmitter]
+"""What makes a :class:`HandlerEmitter`, with the same arguments: the class itself, or a subclass that measures."""
+
+
 class _Nested:
     """A `when` that knows its depth: what is unconditional in a fast handler is not worth bailing out of."""
 
@@ -358,23 +363,27 @@ def _function(module: Module, symbol: str, attributes: str = "") -> Builder:
     return Builder(module, f'dso_local {CC} i64 @"{symbol}"({ARGUMENTS})', f"nounwind {attributes}".strip())
 
 
-def compile_handler(module: Module, isa: Isa, variant: Variant) -> tuple[str, bool]:
+def compile_handler(
+    module: Module, isa: Isa, variant: Variant, emitter: EmitterFactory = HandlerEmitter
+) -> tuple[str, bool]:
     """Define the handler of ``variant``: (its symbol, whether it needs the slow form beside it)."""
     symbol = f"f_{variant.symbol}"
     try:
         b = _function(module, symbol)
-        h = HandlerEmitter(b, isa, variant, fast=True)
+        h = emitter(b, isa, variant, fast=True)
         h.emit()
         h.finish()
         module.define(b)
         return symbol, f"@{h.slow_symbol}(" in b.text()
     except NeedsSlow:
-        return compile_slow(module, isa, variant, f"s_{variant.symbol}"), False
+        return compile_slow(module, isa, variant, f"s_{variant.symbol}", emitter), False
 
 
-def compile_slow(module: Module, isa: Isa, variant: Variant, symbol: str) -> str:
+def compile_slow(
+    module: Module, isa: Isa, variant: Variant, symbol: str, emitter: EmitterFactory = HandlerEmitter
+) -> str:
     b = _function(module, symbol, "noinline")
-    h = HandlerEmitter(b, isa, variant, fast=False)
+    h = emitter(b, isa, variant, fast=False)
     h.emit()
     h.finish()
     module.define(b)

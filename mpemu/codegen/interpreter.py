@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mpemu.codegen import hot, interrupts, lrsc, memory, near, tlb  # noqa: F401  (their routines)
@@ -11,7 +11,15 @@ from mpemu.codegen.decoder import DECODE, SPECIAL_HANDLERS, DecoderEmitter, defi
 from mpemu.codegen.facts import facts
 from mpemu.codegen.fp import emit_enter, emit_leave
 from mpemu.codegen.fusion import pairs as fusion_pairs
-from mpemu.codegen.handlers import ARGUMENTS, CC, compile_fused, compile_handler, compile_slow
+from mpemu.codegen.handlers import (
+    ARGUMENTS,
+    CC,
+    EmitterFactory,
+    HandlerEmitter,
+    compile_fused,
+    compile_handler,
+    compile_slow,
+)
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import WAYS, Variant, specialisations
 from mpemu.codegen.routines import Native, compile_routine
@@ -212,8 +220,8 @@ def _compile_entry(module: Module, isa: IsaSpec) -> None:
 class _Handlers:
     """Compiles the handlers of one ISA: ``symbols`` by variant."""
 
-    def __init__(self, module: Module, isa: IsaSpec) -> None:
-        self._module, self._isa = module, isa
+    def __init__(self, module: Module, isa: IsaSpec, emitter: EmitterFactory) -> None:
+        self._module, self._isa, self._emitter = module, isa, emitter
         self.symbols: dict[Variant, str] = {}
         short_forms = {c.base for c in COMPRESSED if c.ext in isa.extensions}
         for insn in INSNS.values():
@@ -229,30 +237,36 @@ class _Handlers:
         for fixed in (*specialisations(insn), {}):
             for way in ways:
                 variant = Variant(insn, length, way, tuple(fixed.items()))
-                self.symbols[variant], slow = compile_handler(self._module, self._isa, variant)
+                self.symbols[variant], slow = compile_handler(self._module, self._isa, variant, self._emitter)
                 slow_needed |= slow
         slow_symbol = f"s_{general.symbol}"
         if slow_needed and slow_symbol not in self.symbols.values():
-            compile_slow(self._module, self._isa, general, slow_symbol)
+            compile_slow(self._module, self._isa, general, slow_symbol, self._emitter)
 
-    def fuse(self, numbers: dict[Variant, int]) -> dict[tuple[int, int], str]:
-        """Handlers for pairs whose parts have fast forms: symbols by the parts' numbers."""
+    def fuse(self, numbers: dict[Variant, int], pairs: Sequence[tuple[str, str]]) -> dict[tuple[int, int], str]:
+        """Handlers for those ``pairs`` whose parts have fast forms: symbols by the parts' numbers."""
         by_symbol = {v.symbol: v for v, symbol in self.symbols.items() if symbol.startswith("f_")}
         made: dict[tuple[int, int], str] = {}
-        for first, second in fusion_pairs():
+        for first, second in pairs:
             a, b = by_symbol.get(first), by_symbol.get(second)
             if a and b:
                 made[numbers[a], numbers[b]] = compile_fused(self._module, self._isa, a, b)
         return made
 
 
-def build_interpreter(isa: IsaSpec) -> Interpreter:
-    """The whole module for one ISA."""
+def build_interpreter(
+    isa: IsaSpec, join: Sequence[tuple[str, str]] | None = None, emitter: EmitterFactory = HandlerEmitter
+) -> Interpreter:
+    """The whole module for one ISA.
+
+    For measurements: ``join`` are the pairs to fuse instead of fusion.py's, ``emitter`` compiles the handlers of single
+    instructions.
+    """
     module = Module()
-    handlers = _Handlers(module, isa)
+    handlers = _Handlers(module, isa, emitter)
     numbers = {v: i for i, v in enumerate(handlers.symbols, len(SPECIAL_HANDLERS))}
     symbols = [*SPECIAL_HANDLERS, *handlers.symbols.values()]
-    fused = handlers.fuse(numbers)
+    fused = handlers.fuse(numbers, fusion_pairs() if join is None else join)
     pairs = {parts: number for number, parts in enumerate(fused, len(symbols))}
     symbols += fused.values()
 
