@@ -178,6 +178,7 @@ HART = Struct(
         Item("reservation_version", "u64", "hart", "its version word at the LR"),
         Item("lrsc_epoch", "u64", "hart", "the last page-mark epoch that this hart has seen"),
         Item("locked_version", "u64", "hart", "address of the version word that a slow RMW holds, or 0"),
+        Item("spin_count", "u64", "hart", "%cnt (see codegen/handlers.py) at the last turn of a spin loop"),
         Item("spins", "u64", "hart", "spin iterations since the last yield"),
         Item("fcsr_host", "u64", "hart", "host rounding mode and flags (MXCSR) as the guest's FP state wants it"),
         # -- why run() returned

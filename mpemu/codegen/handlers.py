@@ -18,7 +18,7 @@ from typing import Any
 from mpemu.codegen import host
 from mpemu.codegen.core import Core, NeedsSlow, RegisterField
 from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.records import HANDLER, IMM, RECORD, SPIN_YIELD, STRONGEST, Variant, operand_slots
+from mpemu.codegen.records import HANDLER, IMM, RECORD, SPIN_GAP, SPIN_YIELD, STRONGEST, Variant, operand_slots
 from mpemu.isa.hart import Isa, Operand
 from mpemu.isa.value import Value
 from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, HART, ITLB_ENTRIES, ITLB_ENTRY, REGIME
@@ -184,7 +184,11 @@ class HandlerEmitter(Core):
     def _spin(self, rp: str, cnt: str) -> None:
         """A turn of a spin loop: one host pause, and from time to time a chance for the hart that it waits for."""
         b = self.b
-        spins = self.s.spins + 1
+        # a turn soon after the last one belongs to the same wait; short waits one after the other never yield
+        count = Value(cnt, 64, b)
+        same_wait = (count - self.s.spin_count).ltu(SPIN_GAP)
+        self.s.spin_count = count
+        spins = same_wait.mux(self.s.spins, 0) + 1
         self.s.spins = spins
         stay, leave = b.label(), b.label()
         b.branch_if(spins.ltu(SPIN_YIELD).raw, stay, leave, True)

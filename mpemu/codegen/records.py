@@ -67,6 +67,8 @@ WAYS = ("far", "fwd", "back", "spin")
 """pc-relative jumps: to another page; within the page, where the record's i64 is the distance in bytes of records:
 forwards, backwards, and backwards in a loop that can only wait (facts.py)."""
 
+SPIN_GAP = 24
+"""Instructions between two turns of a spin loop, or PAUSEs, that may still belong to one wait."""
 SPIN_YIELD = 10
 """Turns of a spin loop, or PAUSEs, after which a hart gives its core to one that can make progress."""
 
