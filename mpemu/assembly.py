@@ -123,9 +123,9 @@ def assemble(
         for slot, bell in bells.items():
             loop.on_notify(bell, board.virtio[slot].doorbell, f"doorbell of {board.virtio[slot].id}")
         loop.on_notify(uart_bell, board.uart.doorbell, "doorbell of the UART")
-        _open(console, config.console, machine, warn)
         if config.console == "stdio":
             loop.on_signal(signal.SIGCONT, console.continued)
+        _open(console, config.console, machine, warn)
         machine.closing.callback(board.uart.flush)  # before the console is closed
     except BaseException:
         machine.close()

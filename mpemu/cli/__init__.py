@@ -9,23 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
-from types import FrameType
 from typing import NoReturn
 
-_ENDING = {
-    signal.SIGINT: "interrupted",
-    signal.SIGTERM: "terminated",
-    signal.SIGHUP: "terminated: the terminal is gone",
-}
+from mpemu.cli.leaving import check, watch
 
 
 def main() -> NoReturn:
     """Entry point of the console script and of ``python -m mpemu``."""
-    for number in _ENDING:
-        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, _leave)
+    watch()
     _open_standard_streams()
     from mpemu.errors import HostError, InternalError, MpemuError
 
@@ -40,9 +32,11 @@ def main() -> NoReturn:
         _say(_host_trouble(error))
         sys.exit(HostError.exit_code)
     except ImportError as error:
+        check()
         _say(f"{error}: the installation is incomplete, or there is too little memory")
         sys.exit(HostError.exit_code)
     except Exception:
+        check()
         import traceback
 
         traceback.print_exc()
@@ -72,12 +66,3 @@ def _host_trouble(error: OSError | MemoryError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     hint = {errno.EMFILE: " (ulimit -n)", errno.ENOSPC: ": the output can't be written"}.get(error.errno or 0, "")
     return f"{where}{error.strerror or error}{hint}"
-
-
-def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    """Undo what was begun, and exit with the codes of mpemu/errors.py. A running machine has handlers of its own."""
-    for other in _ENDING:
-        signal.signal(other, signal.SIG_IGN)
-    ending = signal.Signals(number)
-    print(f"mpemu: {_ENDING[ending]}", file=sys.stderr)
-    sys.exit(130 if ending is signal.SIGINT else 143)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from mpemu.cli import leaving
 from mpemu.cli.options import machine_arguments
 from mpemu.cli.progress import Reporter
 from mpemu.config import MachineConfig
@@ -61,6 +62,7 @@ def run(
         assembled = assemble(config, report)
     code, error = 0, None
     with assembled.machine as machine:
+        leaving.check()
         area = signature_area(assembled) if signature else (0, 0)
         try:
             code = machine.run(config.timeout, signals=True)

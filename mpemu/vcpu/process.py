@@ -52,6 +52,8 @@ def fork_vcpu(name: str, keep: Iterable[int], build: Callable[[], VCpu]) -> int:
         except BaseException:
             with suppress(Leave):
                 vcpu.fail(vcpu.harts[0], traceback.format_exc())
+    except OSError as error:
+        print(f"mpemu: {name} can't start: {error.strerror}", file=sys.stderr)
     except BaseException:
         traceback.print_exc()
         with suppress(OSError, ValueError):

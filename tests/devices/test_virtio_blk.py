@@ -148,3 +148,16 @@ def test_missing_or_strange_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(GuestImageError, match=rf"disk0: {path} .*({text})"):
             device.realize()
         device.close()
+
+
+def test_image_is_locked_against_other_writers(image: Path) -> None:
+    first = Disk(image)
+    for readonly in (False, True):
+        with pytest.raises(GuestImageError, match="is in use by another machine"):
+            Disk(image, readonly=readonly)
+    first.device.close()
+    readers = [Disk(image, readonly=True) for _ in range(2)]
+    with pytest.raises(GuestImageError, match="is in use"):
+        Disk(image)
+    for reader in readers:
+        reader.device.close()
