@@ -145,6 +145,7 @@ TRANSLATOR = Struct(
         Item("doorbell", "u64", "build", "eventfd of the translator"),
         Item("published", "u64", "translator", "regions that are complete, written last", align=64),
         Item("pages", "u64", "translator", "pages that are complete"),
+        Item("failed", "u64", "translator", "requests that ended in an exception: bugs"),
         Item("page_hash", "u64", "translator", "hash per page", REGION_PAGES, align=64),
         Item("page_first", "u32", "translator", "its newest region + 1, or 0", REGION_PAGES),
         Item("page_copy", "u8", "translator", "its bytes", REGION_PAGES * PAGE, align=64),

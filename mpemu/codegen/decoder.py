@@ -185,9 +185,12 @@ class DecoderEmitter:
 
 
 def set_handler(h: Native, record: Value, number: Value) -> None:
-    """Write the handler's offset; the linker fills the table of offsets."""
-    slot = h.b.op(f"getelementptr i32, ptr @handler_offsets, i64 {number.raw}")
-    h.put(h.at(record, HANDLER), h.get(slot, 32))
+    h.put(h.at(record, HANDLER), handler_offset(h, number))
+
+
+def handler_offset(h: Native, number: Value) -> Value:
+    """The offset (32 bits) of a handler by number; the linker fills the table."""
+    return h.get(h.b.op(f"getelementptr i32, ptr @handler_offsets, i64 {number.raw}"), 32)
 
 
 @native
@@ -245,8 +248,12 @@ def own_handler(h: Native, record: Value) -> None:
     low = h.get(h.at(copy, at), 16).zext(64)
     high = h.get(h.at(copy, at + 2), 16).zext(64)
     scratch = h.b.from_pointer(h.hart("scratch")) + RECORD
-    h.call(DECODE, ((low & 3) != 3).mux(low, low | (high << 16)), scratch, at)
-    h.ret(h.get(h.at(scratch, HANDLER), 32))
+    handler = h.local(h.call(DECODE, ((low & 3) != 3).mux(low, low | (high << 16)), scratch, at) >> ID_SHIFT)
+    spin = table(h, "spin_handler", handler.get())
+    distance = h.get(h.at(scratch, IMM)).sra(3)
+    with h.when(spin != 0), h.when(h.call("is_spin_loop", copy, at, distance) != 0):
+        handler.set(spin)
+    h.ret(handler_offset(h, handler.get()))
 
 
 @native

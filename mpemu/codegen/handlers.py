@@ -340,8 +340,8 @@ class HandlerEmitter(Core):
 
     def wait_on_reservation(self, short: bool) -> None:
         if not self._slow_only():
-            self.call("wait_on_reservation", int(short))
-            self._spin(self.next_record(), self.retired())
+            with self.when(self.call("wait_on_reservation", int(short)) != 0):
+                self.tail("@h_spin", self.next_record(), self.retired())
 
 
 EmitterFactory = Callable[..., HandlerEmitter]

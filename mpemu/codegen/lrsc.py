@@ -30,7 +30,6 @@ from mpemu.codegen.memory import (
     page_mark,
     ram_offset,
 )
-from mpemu.codegen.records import SPIN_YIELD
 from mpemu.codegen.routines import Native, native
 from mpemu.codegen.spinlock import until_held
 from mpemu.codegen.tlb import for_each
@@ -195,7 +194,7 @@ def store_conditional(h: Native, va: Value, value: Value, size: Value) -> None:
 def wait_on_reservation(h: Native, short: Value) -> None:
     """WRS: until the reserved granule's version changes or an interrupt line rises, at most some twenty yields.
 
-    In deterministic mode nobody else runs meanwhile: `spins` is set so that the handler gives the turn away.
+    1: the handler shall give the turn away, since in deterministic mode nobody else runs meanwhile.
     """
     with h.when(h.s.reservation == ALL_ONES):
         h.ret(0)
@@ -207,8 +206,7 @@ def wait_on_reservation(h: Native, short: Value) -> None:
         with h.when(h.get(h.hart("lines"), order="monotonic") != 0):
             done()
         with h.when(h.m.clock_mode == 2):
-            h.s.spins = SPIN_YIELD
-            h.ret(0)
+            h.ret(1)
         with h.when(turns.get() == 200):
             done()
         turns.set(turns.get() + 1)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpemu.codegen.core import Core, NeedsSlow, StateFields
+from mpemu.codegen.decoder import MAX_SPIN_LOOP
 from mpemu.codegen.facts import facts
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
 from mpemu.codegen.ir import Builder, Module
@@ -36,8 +37,6 @@ MAX_INSNS = 300
 """Guest instructions in a region."""
 SCALE = RECORD // 2
 """Bytes of records per byte of code."""
-SPIN_LIMIT = 48
-"""Longest loop, in bytes, that may be one that only waits: those stay in the interpreter, which gives way."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Region:
 
     def _only_waits(self, jump: Step) -> bool:
         """The loop that this back edge closes can only wait (as decoder.is_spin_loop finds)."""
-        if not jump.is_direct or jump.target is None or not 0 <= jump.at - jump.target <= SPIN_LIMIT:
+        if not jump.is_direct or jump.target is None or not 0 <= jump.at - jump.target <= MAX_SPIN_LOOP:
             return False
         read: set[int] = set()
         written: set[int] = set()

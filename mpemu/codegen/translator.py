@@ -11,7 +11,6 @@ import mmap
 import os
 import signal
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +67,10 @@ class Translator:
                 if (page, offset) not in self._done:
                     self._done.add((page, offset))
                     # whatever is wrong with one region: the guest goes on interpreting it
-                    with suppress(Exception):
+                    try:
                         self._translate(page, offset)
+                    except Exception:
+                        view.failed += 1
 
     def _translate(self, page: bytes, offset: int) -> None:
         view = self._work.view

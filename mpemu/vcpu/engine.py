@@ -80,7 +80,7 @@ class Engine:
         hart.quantum_end = ALL_ONES
         hart.fcsr_host = 0  # that of a reset hart, see codegen/fp_x86.py
         hart.reservation = ALL_ONES
-        hart.locked_version = hart.mmio_latch = hart.spins = 0
+        hart.locked_version = hart.mmio_latch = hart.spins = hart.spin_count = 0
         hart.mtimecmp = ALL_ONES
         hart.deadline = 0
         for i in range(len(LINES)):
