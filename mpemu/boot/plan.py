@@ -114,7 +114,9 @@ def _read(path: str, what: str, default: int, base: int, size: int, pieces: list
     image = read_image(read_file(path, what), f"{what} {path}", default, base, size)
     pieces += [_piece(f"{what} {path}", segment) for segment in image.segments]
     inside = any(s.address <= image.entry < s.address + s.size for s in image.segments)
-    if not inside or image.entry % 2:
+    if image.entry % 2:
+        raise GuestImageError(f"{what} {path}: the entry {image.entry:#x} is an odd address")
+    if not inside:
         raise GuestImageError(f"{what} {path}: the entry {image.entry:#x} is in none of its segments")
     return image
 
@@ -147,9 +149,10 @@ def _check(pieces: list[Piece], base: int, size: int) -> None:
     pieces = sorted(pieces, key=lambda p: p.address)
     for lower, upper in pairwise(pieces):
         if upper.address < lower.address + lower.size:
+            hint = "" if upper.what == lower.what else "; give the machine more memory"
             raise GuestImageError(
                 f"{upper.what} at {upper.address:#x} overlaps {lower.what}, which takes {lower.address:#x}.."
-                f"{lower.address + lower.size - 1:#x}; give the machine more memory"
+                f"{lower.address + lower.size - 1:#x}{hint}"
             )
 
 

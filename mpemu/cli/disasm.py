@@ -27,7 +27,7 @@ class Line:
     symbol: str = ""
 
 
-@click.command("disasm")
+@click.command("disasm", short_help="Disassemble an ELF file or a raw image.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--base", default="0x80000000", metavar="ADDRESS", help="Where a raw image lies.  [default: 0x80000000]")
 @click.option("--symbol", metavar="NAME", help="Only the code of this symbol.")

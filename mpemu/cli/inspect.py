@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mpemu.board import Board
 
 
-@click.command("check")
+@click.command("check", short_help="Validate a config.")
 @machine_arguments
 @click.option(
     "--print", "print_it", is_flag=True, help="Print the full effective config; it loads to the same machine."
@@ -37,7 +37,7 @@ def check(config: MachineConfig, print_it: bool, as_json: bool) -> None:
         click.echo(machine_title(config))
 
 
-@click.command("schema")
+@click.command("schema", short_help="JSON Schema of configs, for editors.")
 def schema() -> None:
     """The JSON Schema of configs, for editors: `mpemu schema > mpemu.schema.json`."""
     from mpemu.schema import config_schema
@@ -45,9 +45,9 @@ def schema() -> None:
     click.echo(json.dumps(config_schema(), indent=2))
 
 
-@click.command("mtree")
+@click.command("mtree", short_help="Memory map of a machine.")
 @machine_arguments
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def mtree(config: MachineConfig, as_json: bool) -> None:
     """The physical address space of CONFIG's machine: the tree of memory regions, and what an access sees of it."""
     from mpemu.devices.regions import tree_json, tree_text
@@ -56,7 +56,7 @@ def mtree(config: MachineConfig, as_json: bool) -> None:
     click.echo(json.dumps(tree_json(root), indent=2) if as_json else tree_text(root))
 
 
-@click.command("dtb")
+@click.command("dtb", short_help="Device tree of a machine.")
 @machine_arguments
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to.  [default: stdout]")
 @click.option("--dts", is_flag=True, help="Source text instead of the blob. What a terminal gets in any case.")

@@ -80,9 +80,9 @@ def _first_line(text: str | None) -> str:
     return first[0].rpartition("``: ")[2] if first else ""
 
 
-@click.command("list")
+@click.command("list", short_help="Machines, cpus, devices, configs, exits.")
 @click.argument("what", type=click.Choice(list(LISTS)))
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def listing(what: str, as_json: bool) -> None:
     """What there is: machines, cpus (profiles and extensions), devices, configs, exits (of a hart's native loop)."""
     rows = LISTS[what]()

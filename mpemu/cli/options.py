@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from mpemu.config import MachineConfig, load_config
+from mpemu.errors import ConfigError
 
 DEFAULT_CONFIG = "smp"
 
@@ -63,6 +64,8 @@ def machine_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
 def _drives(drives: tuple[str, ...]) -> Iterator[tuple[str, Any, str]]:
     for drive in drives:
         file = drive.removesuffix(",readonly")
+        if "=" in file.rpartition(",")[2] and "," in file and not Path(file).exists():  # as for QEMU: format=raw
+            raise ConfigError(f"--drive {drive}: no such file; behind FILE there may be ,readonly and nothing else")
         entry: dict[str, Any] = {"type": "virtio-blk", "file": str(Path.cwd() / file)}
         if file != drive:
             entry["readonly"] = True

@@ -30,7 +30,7 @@ it gave to the test finisher (0x3333) or to HTIF otherwise; or
 """
 
 
-@click.command("run", epilog=EXIT_CODES)
+@click.command("run", short_help="Boot a machine.", epilog=EXIT_CODES)
 @machine_arguments
 @click.option("--signature", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="At the end, write the memory from begin_signature to end_signature, as Spike does.")  # fmt: skip
