@@ -207,7 +207,14 @@ def test_killed_vcpu_is_reported(deterministic: bool, number: signal.Signals) ->
     machine, _ = build(program, deterministic=deterministic)
     victim = machine._pool.handles[-1]
     with machine:
-        later(machine, 50, lambda: os.kill(victim.pid, number))
+
+        def kill_it_at_work() -> None:
+            if machine.memory.hart(1).x[10] == 0xABCD:
+                os.kill(victim.pid, number)
+            else:
+                later(machine, 5, kill_it_at_work)
+
+        later(machine, 50, kill_it_at_work)
         with pytest.raises(VCpuCrashed) as caught:
             machine.run(timeout_s=30)
         others = [h.pid for h in machine._pool.handles]

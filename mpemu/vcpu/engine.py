@@ -20,7 +20,7 @@ from mpemu.vcpu.blob import Blob
 from mpemu.vcpu.exits import ExitReason
 from mpemu.vcpu.hostcalls import HOST_FUNCTIONS
 
-RECORD_PAGES = 2048
+RECORD_PAGES = 1280
 """Code pages that a hart's decode cache holds: some 64 MiB of address space, committed as code is met."""
 ALL_ONES = (1 << 64) - 1
 
