@@ -56,7 +56,7 @@ def config_yaml(config: MachineConfig) -> str:
     yaml.representer.add_representer(
         type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
     )
-    # plain and single-quoted scalars fold line breaks, of which U+0085 and others are some: escape what is not printable
+    # plain and single-quoted scalars fold line breaks, and U+0085 is one: escape what is not printable
     yaml.representer.add_representer(
         str,
         lambda representer, text: representer.represent_scalar(
