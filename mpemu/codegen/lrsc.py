@@ -43,7 +43,11 @@ KICK_EPOCH = 2
 
 
 def version_word(h: Native, offset: Value) -> str:
-    return h.machine("versions", (offset >> 6) & (VERSION_WORDS - 1))
+    """Version words of neighbouring granules lie in different host cache lines: harts that work on granules of their
+    own, side by side, must not fight for a line here."""
+    granule = offset >> 6
+    in_line, lines = 8, VERSION_WORDS // 8
+    return h.machine("versions", ((granule & (lines - 1)) * in_line) | (granule.udiv(lines) & (in_line - 1)))
 
 
 @native

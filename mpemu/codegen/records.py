@@ -69,7 +69,7 @@ forwards, backwards, and backwards in a loop that can only wait (facts.py)."""
 
 SPIN_GAP = 24
 """Instructions between two turns of a spin loop, or PAUSEs, that may still belong to one wait."""
-SPIN_YIELD = 40
+SPIN_YIELD = 50
 """Turns of a spin loop, or PAUSEs, after which a hart gives its core to one that can make progress."""
 
 
