@@ -22,3 +22,5 @@ RAM = 0x8000_0000
 
 UART_IRQ, RTC_IRQ, VIRTIO_IRQ = 10, 11, 1
 TIMEBASE_HZ = 10_000_000
+NS_PER_TICK = 1_000_000_000 // TIMEBASE_HZ
+"""Nanoseconds per tick of mtime."""

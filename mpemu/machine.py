@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import Protocol
 
+from mpemu.addresses import NS_PER_TICK
 from mpemu.errors import InternalError, Interrupted, MpemuError, RunTimeout, Terminated, VCpuCrashed, guest_exit_code
 from mpemu.loop import MainLoop
 from mpemu.memory import CLOCK_FROZEN, CLOCK_RUNNING, CLOCK_VIRTUAL, MachineMemory
@@ -24,9 +25,6 @@ from mpemu.runstate import RunState, RunStates
 from mpemu.statistics import MachineStatistics, gather
 from mpemu.timers import SteppedClock
 from mpemu.vcpu.pool import VCpuPool
-
-NS_PER_TICK = 100
-"""mtime runs at 10 MHz."""
 
 STOP_PATIENCE_NS = 10_000_000_000
 """A hart that has not parked this long after it was asked to never will."""

@@ -263,9 +263,13 @@ class HandlerEmitter(Core):
         hit, miss = b.label(), b.label()
         b.branch_if((tag == wanted).raw, hit, miss, True)
         b.place(miss)
-        self.tail(f"@{self.slow_symbol}", self.rp, self.cnt)
+        self._missed()
         b.place(hit)
         return b.to_pointer(address + b.load(b.pointer(entry, DTLB_ENTRY.offset["addend"])))
+
+    def _missed(self) -> None:
+        """The inline TLB did not know the page: leave this form of the body."""
+        self.tail(f"@{self.slow_symbol}", self.rp, self.cnt)
 
     def load(self, address: Value, width: int) -> Value:
         if self.fast and not self.b.muted:

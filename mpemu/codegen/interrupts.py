@@ -8,6 +8,7 @@ more and then blocks; the waker sets the line, fences, and writes the eventfd if
 
 from __future__ import annotations
 
+from mpemu.addresses import NS_PER_TICK
 from mpemu.codegen import host
 from mpemu.codegen.lrsc import KICK_EPOCH
 from mpemu.codegen.memory import ALL_ONES
@@ -20,8 +21,6 @@ from mpemu.vcpu.exits import ExitReason
 SLICE = 8192
 WFI_SPINS = 300
 MIP_BIT = {"msip": 3, "mtip": 7, "meip": 11, "ssip": 1, "stip": 5, "seip": 9}
-NS_PER_TICK = 100
-"""mtime runs at 10 MHz, as on QEMU's virt."""
 _MONOTONIC = 1
 _POLLIN = 1
 MSTATUS_MPRV, MSTATUS_SUM, MSTATUS_MXR, MSTATUS_MPP = 17, 18, 19, 11

@@ -30,7 +30,7 @@ from mpemu.isa.hart import Operand
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import F_FIELDS, Insn, decode
 from mpemu.isa.value import Value
-from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, HART, ITLB_ENTRIES, ITLB_ENTRY, PAGE, REGIME
+from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, PAGE, REGIME
 
 FS_DIRTY = 3 << 13
 MAX_INSNS = 300
@@ -397,17 +397,8 @@ class _StepEmitter(HandlerEmitter):
             raise NeedsSlow
         self._context.leave("interpret", self._step.at, self._context.retired())
 
-    def _probe(self, address: Value, width: int, tag_name: str) -> str:
-        b = self.b
-        wanted = address & (-PAGE | (width // 8 - 1))
-        entry = b.pointer("%tlb", (address >> (12 - 5)) & ((DTLB_ENTRIES - 1) << 5))
-        tag = b.load(b.pointer(entry, DTLB_ENTRY.offset[tag_name]))
-        hit, miss = b.label(), b.label()
-        b.branch_if((tag == wanted).raw, hit, miss, True)
-        b.place(miss)
+    def _missed(self) -> None:
         self._context.leave("interpret", self._step.at, self._context.retired())
-        b.place(hit)
-        return b.to_pointer(address + b.load(b.pointer(entry, DTLB_ENTRY.offset["addend"])))
 
 
 def region_ir(isa: IsaSpec, page: bytes, head: int, symbols: dict[str, int], name: str = "region") -> tuple[str, int]:

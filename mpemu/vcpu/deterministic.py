@@ -16,6 +16,7 @@ import random
 from collections.abc import Sequence
 from typing import NoReturn
 
+from mpemu.addresses import NS_PER_TICK
 from mpemu.channel import VCpuPort
 from mpemu.fence import full_fence
 from mpemu.layout import LINES
@@ -27,8 +28,6 @@ from mpemu.vcpu.vcpu import VCpu
 
 DEFAULT_QUANTUM = 20_000
 MMIO_NS = SPIN_NS = 1_000
-NS_PER_TICK = 100
-"""mtime runs at 10 MHz."""
 
 # mip bits of the interrupt lines (privileged spec, 3.1.9); kick and stop end a wait whatever mie says.
 MIP_BIT = {"ssip": 1, "msip": 3, "stip": 5, "mtip": 7, "seip": 9, "meip": 11}
