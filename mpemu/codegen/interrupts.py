@@ -14,6 +14,7 @@ from mpemu.codegen.lrsc import KICK_EPOCH
 from mpemu.codegen.memory import ALL_ONES
 from mpemu.codegen.records import SPIN_YIELD
 from mpemu.codegen.routines import Native, native
+from mpemu.isa.privileged import MPP_SHIFT, MPRV, MXR, STCE, SUM
 from mpemu.isa.value import Value
 from mpemu.layout import HART, LINES, REGIME, TRANSLATOR
 from mpemu.vcpu.exits import ExitReason
@@ -23,8 +24,6 @@ WFI_SPINS = 300
 MIP_BIT = {"msip": 3, "mtip": 7, "meip": 11, "ssip": 1, "stip": 5, "seip": 9}
 _MONOTONIC = 1
 _POLLIN = 1
-MSTATUS_MPRV, MSTATUS_SUM, MSTATUS_MXR, MSTATUS_MPP = 17, 18, 19, 11
-STCE = 63
 KICK_TIMER = 4
 """Bit of the `kick` line: another hart wrote this one's mtimecmp."""
 
@@ -69,7 +68,7 @@ def update_timers(h: Native) -> None:
     set_line(h, "mtip", expired.zext(8))
     with h.when(~expired):
         deadline.set(mtimecmp)
-    with h.when((h.s.menvcfg >> STCE) != 0):
+    with h.when((h.s.menvcfg & STCE) != 0):
         supervisor_expired = now.geu(h.s.stimecmp)
         set_line(h, "stip", supervisor_expired.zext(8))
         with h.when(~supervisor_expired & h.s.stimecmp.ltu(deadline.get())):
@@ -83,13 +82,13 @@ def update_timers(h: Native) -> None:
 def update_context(h: Native) -> None:
     """Choose the translation regime and the lines that may interrupt, after anything they depend on has changed."""
     priv, mstatus = h.s.priv, h.s.mstatus
-    mpp = (mstatus >> MSTATUS_MPP) & 3
-    mxr = (mstatus >> MSTATUS_MXR) & 1
+    mpp = (mstatus >> MPP_SHIFT) & 3
+    mxr = ((mstatus & MXR) != 0).zext(64)
     index = h.local(0)
-    with h.when(priv == 3), h.when((((mstatus >> MSTATUS_MPRV) & 1) != 0) & (mpp != 3)):
+    with h.when(priv == 3), h.when(((mstatus & MPRV) != 0) & (mpp != 3)):
         index.set(7)
     with h.otherwise():
-        supervisor = Value(1, 64) + ((mstatus >> MSTATUS_SUM) & 1) + (mxr << 1)
+        supervisor = Value(1, 64) + ((mstatus & SUM) != 0).zext(64) + (mxr << 1)
         index.set((priv == 1).mux(supervisor, mxr + 5))
     regime = h.b.from_pointer(h.hart("regimes")) + index.get() * REGIME.size
     with h.when((index.get() == 7) & (h.get(h.at(regime, REGIME.offset["used"])) != 0)):
