@@ -82,8 +82,10 @@ def request_region(h: Native, number: Value, offset: Value) -> None:
             copy = _code_page(h, number) + CODE_PAGE.offset["copy"]
             copy_page(h, h.at(request, REQUEST.offset["page"]), copy)
             h.put(state, 2, order="release")
+            h.s.requests = h.s.requests + 1
             h.call("signal", h.get(_shared(h, "doorbell")))
             h.ret(0)
+    h.s.requests_dropped = h.s.requests_dropped + 1
 
 
 @native
@@ -97,6 +99,8 @@ def use_region(h: Native, number: Value, index: Value) -> None:
         h.call("decode_run", record)
     with h.when(h.get(handler, 32).zext(64).ltu(h.s.regions_start)):
         h.put(handler, h.get(h.b.pointer(entry, REGION_ENTRY.offset["code"]), 32))
+        page = h.get(h.b.pointer(entry, REGION_ENTRY.offset["page"]), 32).zext(64) & (REGION_PAGES - 1)
+        h.put(_shared(h, "page_used", page), 1, 8)
 
 
 def _same(h: Native, number: Value, page: Value) -> Value:

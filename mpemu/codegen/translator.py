@@ -11,6 +11,7 @@ import mmap
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ class Translator:
         view = self._work.view
         if view.published == MAX_REGIONS or (page not in self._pages and len(self._pages) == REGION_PAGES):
             return
+        began = time.process_time_ns()
         ir, instructions = region_ir(self._work.isa, page, offset, self._work.symbols, REGION)
         if instructions < SMALLEST:
             return
@@ -87,6 +89,10 @@ class Translator:
         at = self._work.first_offset + self._position + linked.symbols[REGION]
         self._publish(self._page_number(page), offset, at)
         self._position += -(-len(code) // ALIGNMENT) * ALIGNMENT
+        view.units_translated += 1
+        view.instructions += instructions
+        view.compile_us += (time.process_time_ns() - began) // 1000
+        view.code_bytes += len(code)
 
     def _page_number(self, page: bytes) -> int:
         view = self._work.view
