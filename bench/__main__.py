@@ -1,110 +1,183 @@
-"""``python -m bench``: the same guest kernels on mpemu and QEMU in one run, with the host's own speed as the limit.
+"""``python -m bench``: the same guest programs on mpemu and QEMU in one run, with the host's own speed as the limit.
 
-Sides take turns within each round, so that a change of the host's speed hits all of them. ``--quick`` is one short
-round: good for "did I break something", not for numbers to quote.
+Sides take turns within each round, so that a change of the host's speed hits all of them. Before the rounds mpemu runs
+everything once unmeasured: it then finds translated what an earlier machine has run, where it keeps such things.
+``--quick`` is one short round of fewer sets: good for "did I break something", not for numbers to quote.
 """
 
 from __future__ import annotations
 
 import json
+import platform
+import signal
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 
 import click
 from rich.console import Console
+from rich.status import Status
 
-from bench.linux import missing, run_linux
-from bench.report import Comparison, duration, human, times
-from bench.sides import QEMU, BenchError, Sample, available, run_mmio, run_side, run_start
+from bench.guest import run_kernels, run_mmio, run_start
+from bench.linux import BOOT, missing, run_linux
+from bench.report import Comparison
+from bench.samples import BenchError, Sample
+from bench.sides import ENGINES, SIDES, USUAL, Settings, absent
+from bench.table import show
 
-SIDES = ("mpemu", "qemu", "native")
+EMULATORS = ("mpemu", "mpemu-interp", "qemu")
+WIDTH = 190
+"""Of the table where there is no terminal."""
+
+
+@dataclass(frozen=True)
+class Set:
+    """What one run of a guest measures."""
+
+    what: str
+    harts: int
+    sides: tuple[str, ...]
+    quick: bool = True
+    """Also with ``--quick``."""
+
+
 SETS = (
-    *(("alone", 1), ("scaling", 4), ("smp", 2), ("smp", 4)),
-    *(("start", 1), ("start", 4), ("mmio", 1), ("linux", 1), ("linux", 4)),
+    Set("alone", 1, tuple(SIDES)),
+    Set("alone", 2, (*EMULATORS, "native"), quick=False),
+    Set("scaling", 4, EMULATORS),
+    Set("smp", 1, EMULATORS, quick=False),
+    Set("smp", 2, EMULATORS),
+    Set("smp", 4, EMULATORS, quick=False),
+    Set("start", 1, EMULATORS),
+    Set("start", 4, EMULATORS, quick=False),
+    Set("mmio", 1, ("mpemu",)),
+    Set("linux", 1, (*EMULATORS, "mpemu-cold"), quick=False),
+    Set("linux", 4, (*EMULATORS, "mpemu-cold")),
 )
-"""(set, harts). The first row is the guest's own sets of kernels; guests/bench/bench.c explains them."""
+"""The first three are the guest's own sets of kernels; guests/bench/bench.c explains them."""
+NAMES = tuple(dict.fromkeys(entry.what for entry in SETS))
+TRANSLATED = ("alone", "scaling", "smp", "linux")
+"""Sets that a warm cache matters for."""
 
 
-def measure(side: str, what: str, harts: int, ms: int, only: str) -> list[Sample]:
-    """One set, once."""
-    match what:
+def measure(side: str, entry: Set, settings: Settings) -> list[Sample]:
+    """One set, once. BenchError has what was measured before it went wrong."""
+    match entry.what:
         case "linux":
-            return run_linux(side, harts, only)
+            return run_linux(side, entry.harts, settings)
         case "start":
-            return run_start(side, harts)
+            return run_start(side, entry.harts, settings)
         case "mmio":
-            return run_mmio(side)
-    return run_side(side, what, harts, ms, only.replace(" ", "_"))
+            return run_mmio()
+    return run_kernels(side, entry.what, entry.harts, settings)
+
+
+class Session:
+    """The rounds. A set that has failed on one side is not tried again there."""
+
+    def __init__(self, sets: list[Set], sides: list[str], rounds: int, settings: Settings) -> None:
+        self.comparison = Comparison()
+        self._sets, self._sides, self._rounds, self._settings = sets, sides, rounds, settings
+        for entry in sets:
+            for side in sides:
+                reason = absent(side) or (missing() if entry.what == "linux" else "")
+                if side in entry.sides and reason:
+                    self.comparison.absent[side, entry.what] = reason
+
+    def run(self, status: Status) -> None:
+        """All of it; what was measured is in ``comparison``, also after an interruption."""
+        try:
+            self._run(status)
+        finally:
+            for entry in self._sets:
+                if entry.what == "linux":
+                    self.comparison.expect((f"Linux: {BOOT}", "S", entry.harts), "run", entry.what)
+
+    def _run(self, status: Status) -> None:
+        for entry, side in self._steps():
+            if side == "mpemu" and entry.what in TRANSLATED and self._settings.engine != "interp":
+                status.update(f"warming the cache: {entry.what}, {entry.harts} harts")
+                self._measure(side, entry, None)
+        for round_number in range(1, self._rounds + 1):
+            for entry, side in self._steps():
+                status.update(f"round {round_number} of {self._rounds}: {entry.what}, {entry.harts} harts, {side}")
+                self._measure(side, entry, round_number)
+
+    def _steps(self) -> Iterator[tuple[Set, str]]:
+        for entry in self._sets:
+            for side in self._sides:
+                absent_here = (side, entry.what) in self.comparison.absent
+                failed = (side, entry.what, entry.harts) in self.comparison.failures
+                if side in entry.sides and not absent_here and not failed:
+                    yield entry, side
+
+    def _measure(self, side: str, entry: Set, round_number: int | None) -> None:
+        try:
+            samples = measure(side, entry, self._settings)
+        except BenchError as error:
+            self.comparison.failures[side, entry.what, entry.harts] = str(error)
+            samples = error.samples
+        if round_number is not None:
+            self.comparison.add(side, entry.what, round_number, samples)
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One short round.")
-@click.option("--rounds", type=click.IntRange(1), help="Rounds to take the median of (default 5).")
+@click.option("--quick", is_flag=True, help="One short round of fewer sets.")
+@click.option("--rounds", type=click.IntRange(1), help="Rounds to take the median of (default 3).")
 @click.option("--ms", type=click.IntRange(1), help="Milliseconds per kernel (default 300).")
-@click.option("--only", default="", metavar="TEXT", help="Only kernels whose names begin so.")
-@click.option("--set", "sets", multiple=True, type=click.Choice(list(dict(SETS))), help="Only these sets.")
-@click.option("--side", "sides", multiple=True, type=click.Choice(SIDES), help="Only these sides.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all samples there.")
+@click.option("--warm", type=click.IntRange(1), help="Milliseconds of each kernel's first pass (default 500).")
+@click.option("--only", default="", metavar="TEXT", help="Only kernels and Linux programs whose names begin so.")
+@click.option("--set", "sets", multiple=True, type=click.Choice(NAMES), help="Only these sets.")
+@click.option("--harts", multiple=True, type=click.IntRange(1), help="Only sets with so many harts.")
+@click.option("--side", "sides", multiple=True, type=click.Choice(tuple(SIDES)), help="Only these sides.")
+@click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="engine.mode of mpemu.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write everything there.")
 def main(
     quick: bool,
     rounds: int | None,
     ms: int | None,
+    warm: int | None,
     only: str,
     sets: tuple[str, ...],
+    harts: tuple[int, ...],
     sides: tuple[str, ...],
+    engine: str,
     json_file: Path | None,
 ) -> None:
-    """Measure guest kernels on mpemu, QEMU and natively; print one table."""
-    rounds, ms = rounds or (1 if quick else 5), ms or (50 if quick else 300)
+    """Measure guest programs on mpemu, QEMU and natively; print one table with the targets beside it.
+
+    Sides: mpemu (what earlier runs translated is there), mpemu-cold (nothing is), mpemu-interp, qemu, native.
+    """
+    settings = Settings(ms or (50 if quick else 300), warm or (150 if quick else 500), only, engine)
     messages = Console(stderr=True)
-    chosen = [side for side in sides or SIDES if available(side)]
-    if "qemu" not in chosen and not sides:
-        messages.print(f"{QEMU} is not installed (Debian: apt install qemu-system-misc): measuring without it")
-    wanted = [(what, harts) for what, harts in SETS if not sets or what in sets]
-    if dict(wanted).get("linux") and (reason := missing()):
-        messages.print(f"bench: {reason}; measuring without it")
-        wanted = [entry for entry in wanted if entry[0] != "linux"]
-    comparison = Comparison()
+    wanted = [e for e in SETS if (not sets or e.what in sets) and (not harts or e.harts in harts)]
+    if quick:
+        wanted = [e for e in wanted if e.quick or e.harts in harts]
+    chosen = [side for side in SIDES if side in (sides or USUAL)]
+    rounds = rounds or (1 if quick else 3)
+    session = Session(wanted, chosen, rounds, settings)
+    signal.signal(signal.SIGTERM, _terminated)
+    code = 0
     try:
         with messages.status("building") as status:
-            for round_number in range(1, rounds + 1):
-                for what, harts in wanted:
-                    for side in chosen:
-                        status.update(f"round {round_number} of {rounds}: {what}, {harts} harts, {side}")
-                        comparison.add(side, measure(side, what, harts, ms, only))
-    except BenchError as error:
-        messages.print(f"bench: {error}", markup=False, highlight=False)
-        sys.exit(1)
-    show(comparison)
+            session.run(status)
+    except KeyboardInterrupt:
+        messages.print("bench: interrupted; this is what was measured")
+        code = 130
+    comparison = session.comparison
+    show(Console(width=None if sys.stdout.isatty() else WIDTH), comparison, chosen)
     if json_file:
-        json_file.write_text(json.dumps(comparison.as_json(), indent=1) + "\n")
+        about = {"settings": asdict(settings), "rounds": rounds, "host": platform.platform()}
+        json_file.write_text(json.dumps(about | comparison.as_json(), indent=1) + "\n")
     if wrong := comparison.wrong_checks():
         messages.print("bench: different results: " + "; ".join(wrong), markup=False)
-        sys.exit(1)
+    sys.exit(code or bool(wrong or comparison.failures))
 
 
-def show(comparison: Comparison) -> None:
-    """The table and what follows from it."""
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    console.print(comparison.table())
-    alone = [k for k, row in comparison.rows.items() if k[2] == 1 and row.samples.get("native")]
-    for mode in ("M", "S"):
-        keys = [k for k in alone if k[1] == mode]
-        over_qemu, over_native = (comparison.geometric_mean("mpemu", side, keys) for side in ("qemu", "native"))
-        if over_qemu or over_native:
-            name = {"M": "without paging", "S": "S-mode, Sv39"}[mode]
-            console.print(f"geometric mean, 1 hart, {name}: {times(over_qemu)} QEMU, {times(over_native)} native")
-    for side in ("mpemu", "qemu"):
-        for harts, factor in comparison.scaling(side).items():
-            if harts > 1:
-                console.print(f"{side}: {harts} harts with private work do {factor:.2f}x the work of one")
-    if row := comparison.rows.get(("barrier", "M", 4)):
-        rates = ", ".join(f"{side} {human(row.rate(side))}" for side in ("mpemu", "qemu") if row.rate(side))
-        console.print(f"barriers/s, 4 harts: {rates}")
-    for (kernel, _, harts), row in comparison.rows.items():
-        if row.unit in ("run", "trip"):
-            spent = [f"{side} {duration(1 / rate)}" for side in ("mpemu", "qemu") if (rate := row.rate(side))]
-            console.print(f"{kernel}, {harts} hart{'s'[: harts > 1]}: {', '.join(spent)}")
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(143)
 
 
 if __name__ == "__main__":

@@ -1,45 +1,88 @@
-"""Puts samples side by side: medians, ratios, spread, fairness, geometric means."""
+"""Puts samples side by side: medians, ratios round by round, spread, fairness, geometric means, goals reached."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from rich.table import Table
+from bench.goals import WITHOUT_MEAN, Goal, Measure, goals_of, goals_of_group, group_of
+from bench.samples import Key, Sample
 
-from bench.sides import Sample
-
-Key = tuple[str, str, int]
+_OVER = {
+    Measure.QEMU: ("mpemu", "qemu"),
+    Measure.NATIVE: ("mpemu", "native"),
+    Measure.COLD: ("mpemu-cold", "qemu"),
+}
+"""Ratios: of which side to which."""
 
 
 @dataclass
 class Row:
-    """One kernel in one mode on so many harts: its samples by side."""
+    """One kernel in one mode on so many harts: its samples by side and round."""
 
     unit: str
-    samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
+    what: str
+    """The set that it is measured in."""
+    samples: dict[str, dict[int, Sample]] = field(default_factory=lambda: defaultdict(dict))
 
     def rate(self, side: str) -> float | None:
         """Median rate in units per second."""
         found = self.samples.get(side)
-        return statistics.median(s.rate for s in found) if found else None
+        return statistics.median(s.rate for s in found.values()) if found else None
 
-    def spread(self, side: str) -> float:
-        """(fastest - slowest) / median."""
-        rates = [s.rate for s in self.samples[side]]
-        return (max(rates) - min(rates)) / statistics.median(rates)
+    def ratio(self, over: str, under: str, *, first: bool = False) -> float | None:
+        """The median of the rounds' ratios of rates, which a host that is slower in some rounds doesn't move.
+
+        ``first``: of the first passes.
+        """
+        top, bottom = self.samples.get(over, {}), self.samples.get(under, {})
+        pairs = [(top[n], bottom[n]) for n in sorted(top.keys() & bottom.keys())]
+        ratios = [t.first_rate / b.first_rate if first else t.rate / b.rate for t, b in pairs]
+        return statistics.median(ratios) if ratios else None
+
+    def spread(self, side: str) -> float | None:
+        """(fastest - slowest) / median; None if there are not two rounds."""
+        rates = [s.rate for s in self.samples.get(side, {}).values()]
+        return (max(rates) - min(rates)) / statistics.median(rates) if len(rates) > 1 else None
 
     def fairness(self, side: str) -> float | None:
         """Work of the hart that got least over that of the one that got most; None where harts share one count."""
-        found = [s for s in self.samples.get(side, ()) if s.least]
-        return statistics.median(s.least / s.most for s in found) if found and found[0].harts > 1 else None
+        found = [s for s in self.samples.get(side, {}).values() if s.least and s.harts > 1]
+        return statistics.median(s.least / s.most for s in found) if found else None
 
-    def ratio(self, over: str, under: str) -> float | None:
-        top, bottom = self.rate(over), self.rate(under)
-        return top / bottom if top and bottom else None
+
+@dataclass(frozen=True)
+class Mean:
+    """Geometric means of the ratios of a group's rows."""
+
+    group: str
+    mode: str
+    harts: int
+    values: dict[Measure, float]
+
+    def verdicts(self) -> list[Verdict]:
+        """The goals of this mean."""
+        subject = f"mean of {title((self.group, self.mode, self.harts))}"
+        return [Verdict(subject, g, self.values.get(g.measure)) for g in goals_of_group(self.group, self.harts)]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A goal and what was measured; None where a side is missing."""
+
+    subject: str
+    goal: Goal
+    value: float | None
+
+    @property
+    def reached(self) -> bool | None:
+        return None if self.value is None else self.value >= self.goal.least
+
+    def as_json(self) -> dict[str, object]:
+        return {"goal": self.goal.text, "least": self.goal.least, "value": self.value, "reached": self.reached}
 
 
 class Comparison:
@@ -47,81 +90,116 @@ class Comparison:
 
     def __init__(self) -> None:
         self.rows: dict[Key, Row] = {}
+        self.absent: dict[tuple[str, str], str] = {}
+        """(side, set) -> why it can't be measured on this host."""
+        self.failures: dict[tuple[str, str, int], str] = {}
+        """(side, set, harts) -> what went wrong."""
 
-    def add(self, side: str, samples: Iterable[Sample]) -> None:
+    def add(self, side: str, what: str, round_number: int, samples: Iterable[Sample]) -> None:
         for sample in samples:
             modes = [sample.mode] if sample.mode != "native" else ["M", "S"]  # the host is the limit of both
             for mode in modes:
-                row = self.rows.setdefault((sample.kernel, mode, sample.harts), Row(sample.unit))
-                row.samples[side].append(sample)
+                row = self.rows.setdefault((sample.kernel, mode, sample.harts), Row(sample.unit, what))
+                row.samples[side][round_number] = sample
+
+    def expect(self, key: Key, unit: str, what: str) -> None:
+        """There is to be such a row even if nothing was measured."""
+        self.rows.setdefault(key, Row(unit, what))
 
     def wrong_checks(self) -> list[str]:
-        """Kernels whose checksums differ between sides."""
+        """Kernels whose checksums differ between sides or rounds."""
         wrong = []
-        for (kernel, mode, harts), row in self.rows.items():
-            checks = {s.check for found in row.samples.values() for s in found}
+        for key, row in self.rows.items():
+            checks = {s.check for found in row.samples.values() for s in found.values()}
             if len(checks) > 1:
-                wrong.append(f"{kernel} ({mode}, {harts} harts): {', '.join(sorted(checks))}")
+                wrong.append(f"{title(key)}: {', '.join(sorted(checks))}")
         return wrong
-
-    def geometric_mean(self, over: str, under: str, keys: Iterable[Key] | None = None) -> float | None:
-        ratios = [self.rows[k].ratio(over, under) for k in (self.rows if keys is None else keys)]
-        logs = [math.log(r) for r in ratios if r]
-        return math.exp(sum(logs) / len(logs)) if logs else None
 
     def scaling(self, side: str) -> dict[int, float]:
         """Harts -> throughput of private work over that of one hart."""
-        rates = {h: self.rows[k, m, h].rate(side) for k, m, h in self.rows if k == "scaling"}
+        rates = {h: row.rate(side) for (kernel, _, h), row in self.rows.items() if kernel == "scaling"}
         one = rates.get(1)
         return {harts: rate / one for harts, rate in rates.items() if rate and one}
 
-    def table(self) -> Table:
-        table = Table(title="guest kernels: work per second, median", title_justify="left")
-        for name in ("kernel", "mode", "harts", "unit"):
-            table.add_column(name, justify="right" if name == "harts" else "left")
-        for name in ("mpemu", "QEMU", "native", "mpemu/QEMU", "mpemu/native", "spread", "fairness"):
-            table.add_column(name, justify="right")
-        for (kernel, mode, harts), row in self.rows.items():
-            table.add_row(
-                *(kernel, mode, str(harts), row.unit),
-                *(human(row.rate(side)) for side in ("mpemu", "qemu", "native")),
-                *(times(row.ratio("mpemu", other)) for other in ("qemu", "native")),
-                f"{row.spread('mpemu'):.0%}" if row.samples.get("mpemu") else "",
-                f"{fair:.2f}" if (fair := row.fairness("mpemu")) is not None else "",
-            )
-        return table
+    def value(self, key: Key, measure: Measure) -> float | None:
+        """That number of a row."""
+        row = self.rows[key]
+        match measure:
+            case Measure.RATE:
+                return row.rate("mpemu")
+            case Measure.SCALING:
+                return self.scaling("mpemu").get(key[2])
+        return row.ratio(*_OVER[measure], first=measure is Measure.COLD)
 
-    def as_json(self) -> list[dict[str, object]]:
-        return [
-            {
-                "kernel": kernel,
-                "mode": mode,
-                "harts": harts,
-                "unit": row.unit,
-                "rates": {side: [s.rate for s in found] for side, found in row.samples.items()},
-                "fairness": row.fairness("mpemu"),
-            }
-            for (kernel, mode, harts), row in self.rows.items()
-        ]
+    def means(self) -> list[Mean]:
+        """One per group, mode and number of harts, of the rows that both sides of a ratio have."""
+        groups: dict[tuple[str, str, int], list[Key]] = defaultdict(list)
+        for kernel, mode, harts in self.rows:
+            if (group := group_of(kernel, harts)) not in WITHOUT_MEAN:
+                groups[group, mode, harts].append((kernel, mode, harts))
+        means = []
+        for place, keys in groups.items():
+            values = {measure: geometric_mean(self.value(key, measure) for key in keys) for measure in _OVER}
+            means.append(Mean(*place, {measure: value for measure, value in values.items() if value is not None}))
+        return means
+
+    def verdicts(self, key: Key) -> list[Verdict]:
+        """The goals of a row."""
+        return [Verdict(title(key), goal, self.value(key, goal.measure)) for goal in goals_of(key[0], key[2])]
+
+    def all_verdicts(self) -> Iterator[Verdict]:
+        """The goals of all rows and means."""
+        for key in self.rows:
+            yield from self.verdicts(key)
+        for mean in self.means():
+            yield from mean.verdicts()
+
+    def lacks(self, side: str, key: Key) -> str:
+        """In a word or two, why a row has no sample of this side; "" if it was not asked for."""
+        what = self.rows[key].what
+        if (side, what) in self.absent:
+            return "not installed"
+        return "failed" if (side, what, key[2]) in self.failures else ""
+
+    def as_json(self) -> dict[str, object]:
+        """Everything: for machines, so with plain numbers and the names that the command line uses."""
+        return {
+            "rows": [self._row_as_json(key) for key in self.rows],
+            "means": [
+                {"group": mean.group, "mode": mean.mode, "harts": mean.harts}
+                | {measure.value: value for measure, value in mean.values.items()}
+                | {"goals": [v.as_json() for v in mean.verdicts()]}
+                for mean in self.means()
+            ],
+            "absent": [{"side": side, "set": what, "reason": why} for (side, what), why in self.absent.items()],
+            "failures": [
+                {"side": side, "set": what, "harts": harts, "reason": reason}
+                for (side, what, harts), reason in self.failures.items()
+            ],
+            "different results": self.wrong_checks(),
+        }
+
+    def _row_as_json(self, key: Key) -> dict[str, object]:
+        row = self.rows[key]
+        kernel, mode, harts = key
+        return {
+            **{"kernel": kernel, "mode": mode, "harts": harts, "unit": row.unit, "set": row.what},
+            "group": group_of(kernel, harts),
+            "rates": {side: [s.rate for s in found.values()] for side, found in row.samples.items()},
+            "first rates": {side: [s.first_rate for s in found.values()] for side, found in row.samples.items()},
+            **{measure.value: self.value(key, measure) for measure in _OVER},
+            "fairness": row.fairness("mpemu"),
+            "goals": [v.as_json() for v in self.verdicts(key)],
+        }
 
 
-def human(rate: float | None) -> str:
-    """Three significant digits with k, M or G; "" for None."""
-    if rate is None:
-        return ""
-    for factor, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if rate >= factor:
-            return f"{rate / factor:.3g}{letter}"
-    return f"{rate:.3g}"
+def geometric_mean(ratios: Iterable[float | None]) -> float | None:
+    """Of those that are known; None if none is."""
+    logs = [math.log(r) for r in ratios if r]
+    return math.exp(sum(logs) / len(logs)) if logs else None
 
 
-def duration(seconds: float) -> str:
-    """Three significant digits in s, ms or us."""
-    for factor, unit in ((1.0, "s"), (1e-3, "ms")):
-        if seconds >= factor:
-            return f"{seconds / factor:.3g} {unit}"
-    return f"{seconds / 1e-6:.3g} us"
-
-
-def times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.2f}x"
+def title(key: Key) -> str:
+    """A row in words."""
+    kernel, mode, harts = key
+    return f"{kernel} ({', '.join(filter(None, (mode, f'{harts} hart' + 's' * (harts > 1))))})"

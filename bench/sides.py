@@ -1,127 +1,87 @@
-"""The sides of a comparison: how to run the benchmark guest on mpemu, on QEMU, and its portable kernels natively."""
+"""The sides of a comparison: what each is called, whether it can run here, and mpemu's caches, warm and cold."""
 
 from __future__ import annotations
 
-import re
+import contextlib
+import importlib.util
 import shutil
-import subprocess
 import sys
-import time
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from guests.build import HERE as GUESTS
-from guests.build import build
+from bench.process import ROOT
+from bench.samples import BenchError
+from mpemu.config import EngineConfig, load_config
+from mpemu.errors import MpemuError
+from mpemu.isa.profiles import IsaSpec
+from mpemu.paths import cache_dir, linux_dir
+from mpemu.vcpu.blob import blob_path, load_blob
 
-ROOT = Path(__file__).resolve().parents[1]
 QEMU = "qemu-system-riscv64"
-MTIME_HZ = 10_000_000
-TIMEOUT = 900.0
-NATIVE_FLAGS = (
-    *("-O2", "-ffp-contract=off", "-fno-math-errno", "-fno-sanitize=undefined", "-fno-strict-aliasing"),
-    *("-fno-vectorize", "-fno-slp-vectorize"),  # scalar, as the guest's RV64GC is
-)
-
-
-class BenchError(Exception):
-    """A side could not be run, or what it printed is not understood."""
+SIDES = {
+    "mpemu": "mpemu",
+    "mpemu-cold": "mpemu, cold",
+    "mpemu-interp": "mpemu, interpreter",
+    "qemu": "QEMU",
+    "native": "native",
+}
+"""Name and title. ``mpemu`` finds what an earlier run has translated, ``mpemu-cold`` finds nothing translated."""
+USUAL = ("mpemu", "mpemu-cold", "qemu", "native")
+ENGINES: tuple[str, ...] = get_args(EngineConfig.model_fields["mode"].annotation)
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One kernel, measured once. ``work`` of all harts in ``seconds``; least and most of a single hart."""
+class Settings:
+    """How kernels are measured: milliseconds of the measured and of the first pass, which ones, mpemu's engine."""
 
-    kernel: str
-    unit: str
-    mode: str
-    harts: int
-    work: int
-    seconds: float
-    least: int
-    most: int
-    check: str
-
-    @property
-    def rate(self) -> float:
-        """Units of work per second."""
-        return self.work / self.seconds
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        return self.kernel, self.mode, self.harts
+    ms: int
+    warm_ms: int
+    only: str = ""
+    engine: str = "auto"
 
 
-def parse(text: str) -> list[Sample]:
-    """The samples in a guest's (or the native program's) output; other lines are ignored."""
-    samples = []
-    for line in text.splitlines():
-        if not line.startswith("bench "):
-            continue
-        fields = line.removeprefix("bench ").strip().split("|")
-        if len(fields) != 9:
-            raise BenchError(f"not a line of the benchmark guest: {line!r}")
-        kernel, unit, mode, harts, work, ticks, least, most, check = fields
-        seconds = int(ticks) / MTIME_HZ
-        samples.append(Sample(kernel, unit, mode, int(harts), int(work), seconds, int(least), int(most), check))
-    return samples
+def absent(side: str) -> str:
+    """Why a side can't be measured on this host, or ""."""
+    if side == "qemu" and shutil.which(QEMU) is None:
+        return f"{QEMU} is not installed (Debian: apt install qemu-system-misc)"
+    if side == "native" and importlib.util.find_spec("ziglang") is None:
+        return f"the compiler is not installed: {sys.executable} -m pip install ziglang"
+    return ""
 
 
-def run_start(side: str, harts: int) -> list[Sample]:
-    """The wall time of a whole run of the smallest guest: start, first instructions, power-off, end."""
-    if side == "native":
-        return []
-    command = _command(side, build(["hello"])["hello"], harts, "")
-    start = time.monotonic()
-    _output(command)
-    return [Sample("start and end", "run", "M", harts, 1, time.monotonic() - start, 0, 0, "")]
+def is_mpemu(side: str) -> bool:
+    return side.startswith("mpemu")
 
 
-def run_mmio(side: str) -> list[Sample]:
-    """Far MMIO round trips of mpemu, without the guest and the device (mmio_channel.py)."""
-    if side != "mpemu":
-        return []
-    lines = _output([sys.executable, "-m", "bench.mmio_channel"]).splitlines()
-    found = [re.match(r"(\w+) .*? median +([\d.]+) us", line) for line in lines]
-    return [Sample(f"far MMIO, {m[1]}", "trip", "", 1, 1, float(m[2]) / 1e6, 0, 0, "") for m in found if m is not None]
+def mpemu_command(side: str, settings: Settings, config: str) -> list[str]:
+    """``mpemu run`` of a shipped config on this side's engine."""
+    mode = "interp" if side == "mpemu-interp" else settings.engine
+    return [sys.executable, "-m", "mpemu", "run", str(ROOT / "configs" / config), "--set", f"engine.mode={mode}"]
 
 
-def run_side(side: str, what: str, harts: int, ms: int, only: str = "") -> list[Sample]:
-    """Run a set of kernels (``alone``, ``scaling``, ``smp``) once; BenchError says what went wrong."""
-    if side == "native":
-        return parse(_output([str(build_native()), str(ms), only.replace("_", " ")])) if what == "alone" else []
-    elf = build(["bench"])["bench"]
-    append = f"set={what} ms={ms}" + (f" only={only}" if only else "")
-    return parse(_output(_command(side, elf, harts, append)))
+@contextlib.contextmanager
+def cache_of(side: str, config: str) -> Iterator[dict[str, str]]:
+    """The environment that gives mpemu this side's cache.
 
-
-def available(side: str) -> bool:
-    return side != "qemu" or shutil.which(QEMU) is not None
-
-
-def _command(side: str, elf: Path, harts: int, append: str) -> list[str]:
-    if side == "qemu":
-        machine = [QEMU, "-M", "virt", "-smp", str(harts), "-m", "256M", "-nographic", "-bios", "none"]
-        return [*machine, "-kernel", str(elf), "-append", append]
-    machine = [sys.executable, "-m", "mpemu", "run", str(ROOT / "configs" / "bare.yaml"), "--memory", "256M"]
-    return [*machine, "--harts", str(harts), "--kernel", str(elf), "--append", append]
-
-
-def _output(command: list[str]) -> str:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT, timeout=TIMEOUT, check=False
-    )
-    if done.returncode:
-        raise BenchError(f"exit code {done.returncode} of {' '.join(command)}\n{done.stdout}\n{done.stderr}")
-    return done.stdout
-
-
-def build_native() -> Path:
-    """Compile the portable kernels for this host (again only if they changed)."""
-    names = ("kernels.c", "integer.c", "data.c", "numeric.c", "calls.c")
-    sources = [ROOT / "bench" / "native.c", *(GUESTS / "bench" / name for name in names)]
-    target = ROOT / "build" / "bench" / "native"
-    newest = max(p.stat().st_mtime for p in (*sources, GUESTS / "bench" / "kernels.h", Path(__file__)))
-    if not target.exists() or target.stat().st_mtime < newest:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _output([sys.executable, "-m", "ziglang", "cc", *NATIVE_FLAGS, *map(str, sources), "-o", str(target)])
-    return target
+    The cold one is new and goes away afterwards: it has the interpreter, which is made once per mpemu version and not
+    what is measured, and the Linux guest, but nothing translated.
+    """
+    if side != "mpemu-cold":
+        yield {}
+        return
+    try:
+        isa = IsaSpec.parse(load_config(ROOT / "configs" / config).harts.isa)
+        load_blob(isa)  # makes the interpreter if need be
+    except MpemuError as error:
+        raise BenchError(f"mpemu with a cold cache: {error}") from None
+    interpreter = blob_path(isa)
+    with tempfile.TemporaryDirectory(prefix="mpemu-bench-") as directory:
+        copy = Path(directory) / interpreter.relative_to(cache_dir())
+        copy.parent.mkdir(parents=True, mode=0o700)
+        shutil.copy2(interpreter, copy)
+        if linux_dir().exists():
+            (Path(directory) / linux_dir().relative_to(cache_dir())).symlink_to(linux_dir())
+        yield {"MPEMU_CACHE_DIR": directory}

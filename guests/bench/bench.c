@@ -1,38 +1,50 @@
 /* Runs the kernels that the boot arguments ask for and prints a line for each:
  *
- *   bench NAME|UNIT|MODE|HARTS|WORK|TICKS|LEAST|MOST|CHECK
+ *   bench NAME|UNIT|MODE|HARTS|WORK|TICKS|LEAST|MOST|CHECK|FIRST WORK|FIRST TICKS
  *
- * WORK is the sum over all harts, TICKS the longest time of any (10 MHz), LEAST and MOST the work of single harts.
- * Arguments: set=alone (portable and privileged kernels, one hart), scaling (one kernel on 1..n harts), smp; ms=N per
- * kernel; only=TEXT: kernels whose names begin so (_ for a blank).
+ * WORK is the sum over all harts, TICKS the longest time of any (10 MHz), LEAST and MOST the work of single harts; FIRST:
+ * the same of the first pass. Arguments: set=alone (portable and privileged kernels, each hart for itself), scaling (one
+ * kernel on 1..n harts), smp; ms=N and warm=N, the lengths of second and first pass; only=TEXT: kernels whose names begin
+ * so (_ for a blank).
  */
 #include "bench.h"
 
 #include "text.h"
 
 struct measured measured[MAX_HARTS];
-uint64_t duration, warm_up;
+uint64_t duration;
 unsigned players;
 
-#define MEMORY (RAM + (32ul << 20)) /* behind the program: 64 MiB, or 4 MiB for each of 16 harts */
-#define MEMORY_OF(hart) ((uint8_t *)(MEMORY + ((uint64_t)(hart) << 22)))
-
+static uint64_t first_duration, second_duration;
 static const struct kernel *kernel;
 static bool paging;
 static uint64_t *root;
 
-static void report(const char *name, const char *unit, const char *mode)
+struct total {
+    uint64_t work, ticks, least, most;
+};
+
+static struct total pass(hart_function *run, uint64_t ticks)
 {
-    uint64_t work = 0, ticks = 0, least = UINT64_MAX, most = 0;
+    struct total total = {.least = UINT64_MAX};
+    duration = ticks;
+    memset(measured, 0, sizeof measured);
+    parallel(run, players);
     for (unsigned i = 0; i < players; i++) {
         struct measured *m = &measured[i];
-        work += m->work;
-        ticks = m->ticks > ticks ? m->ticks : ticks;
-        least = m->work < least ? m->work : least;
-        most = m->work > most ? m->work : most;
+        total.work += m->work;
+        total.ticks = m->ticks > total.ticks ? m->ticks : total.ticks;
+        total.least = m->work < total.least ? m->work : total.least;
+        total.most = m->work > total.most ? m->work : total.most;
     }
-    print("bench %s|%s|%s|%u|%lu|%lu|%lu|%lu|%lx\n", name, unit, mode, players, work, ticks, least, most,
-          measured[0].check);
+    return total;
+}
+
+static void measure(const char *name, const char *unit, const char *mode, hart_function *run)
+{
+    struct total first = pass(run, first_duration), t = pass(run, second_duration);
+    print("bench %s|%s|%s|%u|%lu|%lu|%lu|%lu|%lx|%lu|%lu\n", name, unit, mode, players, t.work, t.ticks, t.least,
+          t.most, measured[0].check, first.work, first.ticks);
 }
 
 static uint64_t measure_kernel(uint64_t hart)
@@ -44,12 +56,16 @@ static uint64_t measure_kernel(uint64_t hart)
     return 0;
 }
 
-static void run_kernel(unsigned hart)
+static void prepare_kernel(unsigned hart)
 {
     open_to_lower_modes();
     memset(MEMORY_OF(hart), 0, kernel->memory);
     if (kernel->prepare)
         kernel->prepare(MEMORY_OF(hart));
+}
+
+static void run_kernel(unsigned hart)
+{
     if (!paging) {
         measure_kernel(hart);
         return;
@@ -67,8 +83,8 @@ static void make_tables(void)
     root = page_table();
     page_map_identity(root, SV39);
     *page_entry(root, SV39, RAM, 2) = 0;
-    for (uint64_t offset = 0; offset < 96ul << 20; offset += PAGE_SIZE)
-        page_map(root, SV39, RAM + offset, RAM + offset, 0, PTE_RWX);
+    for (uint64_t address = RAM; address < (uint64_t)MEMORY_OF(harts); address += PAGE_SIZE)
+        page_map(root, SV39, address, address, 0, PTE_RWX);
 }
 
 static bool wanted(const char *name)
@@ -79,48 +95,44 @@ static bool wanted(const char *name)
     return true;
 }
 
-static void run_portable(bool with_paging)
+static void measure_portable(const char *name, bool with_paging)
 {
     paging = with_paging;
-    for (const struct kernel *const *k = kernels; (kernel = *k); k++) {
-        if (!wanted(kernel->name))
-            continue;
-        parallel(run_kernel, players);
-        report(kernel->name, kernel->unit, paging ? "S" : "M");
-    }
+    parallel(prepare_kernel, players);
+    measure(name, kernel->unit, paging ? "S" : "M", run_kernel);
+}
+
+static void run_portable(bool with_paging)
+{
+    for (const struct kernel *const *k = kernels; (kernel = *k); k++)
+        if (wanted(kernel->name))
+            measure_portable(kernel->name, with_paging);
 }
 
 static void run_machine(const struct machine_kernel *k, const char *mode)
 {
-    for (; k->name; k++) {
-        if (k->least_harts > players || !wanted(k->name))
-            continue;
-        memset(measured, 0, sizeof measured);
-        parallel(k->run, players);
-        report(k->name, k->unit, mode);
-    }
+    for (; k->name; k++)
+        if (k->least_harts <= players && wanted(k->name))
+            measure(k->name, k->unit, mode, k->run);
 }
 
 int main(void)
 {
     uint64_t ms = argument("ms", 300);
-    duration = ms * (MTIME_HZ / 1000);
-    warm_up = duration / 3;
-    make_tables();
+    second_duration = ms * (MTIME_HZ / 1000);
+    first_duration = argument("warm", ms / 3) * (MTIME_HZ / 1000);
+    players = harts;
     if (!strcmp(argument_text("set"), "alone")) {
-        players = 1;
+        make_tables();
+        prepare_privileged();
         run_portable(false);
         run_portable(true);
         run_machine(privileged_kernels, "S");
     } else if (!strcmp(argument_text("set"), "scaling")) {
-        for (players = 1; players <= harts; players++) {
-            kernel = &kernel_coremark_like;
-            paging = false;
-            parallel(run_kernel, players);
-            report("scaling", kernel->unit, "M");
-        }
+        kernel = &kernel_coremark_like;
+        for (players = 1; players <= harts; players++)
+            measure_portable("scaling", false);
     } else {
-        players = harts;
         run_machine(smp_kernels, "M");
     }
     return 0;

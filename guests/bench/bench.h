@@ -1,4 +1,7 @@
-/* The benchmark guest: runs one kernel at a time for a fixed time and says how much work was done. */
+/* The benchmark guest: runs one kernel at a time for a fixed time and says how much work was done.
+ *
+ * Every kernel is measured in two passes: the first finds caches and translators cold, the second finds them settled.
+ */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -14,26 +17,30 @@ struct measured {
 } CACHE_ALIGNED;
 extern struct measured measured[MAX_HARTS];
 
-/* How long a measurement lasts and how long it runs before, in ticks of mtime. */
-extern uint64_t duration, warm_up;
-extern unsigned players; /* harts that take part */
+extern uint64_t duration; /* of the pass that is running, in ticks of mtime */
+extern unsigned players;  /* harts that take part */
 
 /* A kernel on the machine itself: run(hart) measures into measured[hart]. Always in M-mode; may go lower by itself. */
 struct machine_kernel {
     const char *name, *unit;
     unsigned least_harts; /* 1, 2: in pairs, or any number from 2 on */
-    hart_function *run;
+    hart_function *run;   /* once per pass */
 };
+
+/* Memory of one hart's own for any kernel. */
+#define HART_MEMORY (64ul << 20)
+#define MEMORY_OF(hart) ((uint8_t *)(RAM + (32ul << 20) + (hart) * HART_MEMORY)) /* the program lies before */
 
 extern const struct machine_kernel privileged_kernels[], smp_kernels[]; /* the last one has no name */
 
+/* Page tables of the privileged kernels, for `players` harts. */
+void prepare_privileged(void);
+
 static inline uint64_t now(void) { return csr_read(time); }
 
-/* Repeats `unit()` (which does `count` units of work) on one hart: warm-up, then `duration`. */
+/* Repeats `unit` (which does `count` units of work) on one hart for the time of the pass. */
 #define MEASURE(hart, count, unit) do { \
     uint64_t start_ = now(), work_ = 0, ticks_; \
-    while (now() - start_ < warm_up) { unit; } \
-    start_ = now(); \
     do { unit; work_ += (count); ticks_ = now() - start_; } while (ticks_ < duration); \
     measured[hart].work = work_, measured[hart].ticks = ticks_; \
 } while (0)

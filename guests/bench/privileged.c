@@ -8,18 +8,25 @@ enum { BATCH = 1000, PAGES = 16 };
 #define WINDOW (-(256ul << 30))
 
 static uint64_t *roots[2];
-static uint8_t pages[PAGES][PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+
+/* Each hart has PAGES pages of its own, in both address spaces. */
+static uint64_t window_of(uint64_t hart) { return WINDOW + hart * PAGES * PAGE_SIZE; }
+
+void prepare_privileged(void)
+{
+    for (int i = 0; i < 2; i++) {
+        roots[i] = page_table();
+        page_map_identity(roots[i], SV39);
+        for (uint64_t hart = 0; hart < players; hart++)
+            for (uint64_t k = 0; k < PAGES; k++)
+                page_map(roots[i], SV39, window_of(hart) + k * PAGE_SIZE, (uint64_t)MEMORY_OF(hart) + k * PAGE_SIZE, 0,
+                         PTE_RW);
+    }
+}
 
 /* Runs function(hart) in S-mode under Sv39 with a vector of its own for traps into S-mode. */
 static void in_s_mode(uint64_t (*function)(uint64_t), unsigned hart, uint64_t causes)
 {
-    if (hart == 0 && !roots[0])
-        for (int i = 0; i < 2; i++) {
-            roots[i] = page_table();
-            page_map_identity(roots[i], SV39);
-            for (uint64_t k = 0; k < PAGES; k++)
-                page_map(roots[i], SV39, WINDOW + k * PAGE_SIZE, (uint64_t)pages[k], 0, PTE_RW);
-        }
     open_to_lower_modes();
     csr_write(satp, satp_for(roots[0], SV39, 1));
     sfence_vma();
@@ -70,11 +77,11 @@ __attribute__((naked, aligned(4))) static void fault_vector(void)
                  ".option pop");
 }
 
-static void fault_batch(uint64_t *entries)
+static void fault_batch(uint64_t window, uint64_t *entries)
 {
     for (uint64_t i = 0; i < BATCH; i++) {
         register uint64_t *entry asm("t3") = &entries[i % PAGES];
-        uint64_t address = WINDOW + i % PAGES * PAGE_SIZE;
+        uint64_t address = window + i % PAGES * PAGE_SIZE;
         *entry &= ~(uint64_t)PTE_V;
         sfence_vma_page(address);
         asm volatile("sd zero, 0(%1)" : "+r"(entry) : "r"(address) : "t0", "t1", "memory");
@@ -84,8 +91,8 @@ static void fault_batch(uint64_t *entries)
 static uint64_t page_faults(uint64_t hart)
 {
     uint64_t before = csr_swap(stvec, (uint64_t)fault_vector);
-    uint64_t *entries = page_entry(roots[0], SV39, WINDOW, 0);
-    MEASURE(hart, BATCH, fault_batch(entries));
+    uint64_t *entries = page_entry(roots[0], SV39, window_of(hart), 0);
+    MEASURE(hart, BATCH, fault_batch(window_of(hart), entries));
     csr_write(stvec, before);
     return 0;
 }
@@ -93,18 +100,18 @@ static uint64_t page_faults(uint64_t hart)
 static void run_page_faults(unsigned hart) { in_s_mode(page_faults, hart, 1 << CAUSE_STORE_PAGE); }
 
 /* -- address spaces: switch with ASIDs, then touch some pages */
-static void switch_batch(void)
+static void switch_batch(uint64_t window)
 {
     for (uint64_t i = 0; i < BATCH / 10; i++) {
         csr_write(satp, satp_for(roots[i % 2], SV39, 1 + i % 2));
         for (uint64_t k = 0; k < PAGES; k++)
-            *(volatile uint64_t *)(WINDOW + k * PAGE_SIZE) += 1;
+            *(volatile uint64_t *)(window + k * PAGE_SIZE) += 1;
     }
 }
 
 static uint64_t switches(uint64_t hart)
 {
-    MEASURE(hart, BATCH / 10, switch_batch());
+    MEASURE(hart, BATCH / 10, switch_batch(window_of(hart)));
     return 0;
 }
 

@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -30,7 +31,7 @@ class ConsoleError(AssertionError):
 class Console:
     """An emulator process (``command``) and its guest's console. A context manager that leaves no process behind."""
 
-    def __init__(self, command: list[str], directory: Path) -> None:
+    def __init__(self, command: list[str], directory: Path, extra_environment: Mapping[str, str] | None = None) -> None:
         self.command = command
         self.text = ""
         """All that the guest has printed so far."""
@@ -44,6 +45,7 @@ class Console:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=directory,
+            env={**os.environ, **(extra_environment or {})},
             start_new_session=True,
         )
         assert self._process.stdin and self._process.stdout and self._process.stderr

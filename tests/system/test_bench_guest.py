@@ -1,38 +1,37 @@
-"""The benchmark's kernels compute the same everywhere, and its lines are understood."""
+"""The benchmark's kernels compute the same everywhere, and each has its place in the report."""
 
 from __future__ import annotations
 
 import pytest
 
+from bench.goals import group_of
+from bench.guest import run_kernels
 from bench.report import Comparison
-from bench.sides import BenchError, Sample, parse, run_side
+from bench.sides import Settings
 from tests.system.emulators import missing
 
+SHORT = Settings(ms=1, warm_ms=1)
 
-def test_kernels_agree_with_the_host() -> None:
-    comparison = Comparison()
-    comparison.add("native", run_side("native", "alone", 1, 1))
+
+@pytest.mark.parametrize("harts", [1, 2])
+def test_kernels_agree_with_the_host(harts: int) -> None:
+    """18 kernels in M- and S-mode, 3 that are about privilege."""
     sides = [side for side in ("mpemu", "qemu") if not missing(side)]
     if not sides:
         pytest.skip("; ".join(map(missing, ("mpemu", "qemu"))))
-    for side in sides:
-        comparison.add(side, run_side(side, "alone", 1, 1))
+    comparison = Comparison()
+    for side in ("native", *sides):
+        comparison.add(side, "alone", 1, run_kernels(side, "alone", harts, SHORT))
     assert comparison.wrong_checks() == []
-    assert len(comparison.rows) == 39  # 18 kernels in M- and S-mode, 3 that are about privilege
+    assert len(comparison.rows) == 39
+    assert all(group_of(kernel, harts) for kernel, _, _ in comparison.rows)
 
 
+@pytest.mark.parametrize("harts", [1, 2])
 @pytest.mark.parametrize("side", ["mpemu", "qemu"])
-def test_smp_kernels_end_and_count(side: str) -> None:
+def test_smp_kernels_end_and_count(side: str, harts: int) -> None:
     if missing(side):
         pytest.skip(missing(side))
-    samples = run_side(side, "smp", 2, 1)
-    assert [s.kernel for s in samples if s.kernel in ("barrier", "flag ping-pong", "IPI WFI")] and len(samples) == 10
-    assert all(s.work > 0 and s.seconds > 0 for s in samples)
-
-
-def test_a_line_that_is_cut_off_is_an_error() -> None:
-    assert parse("hello\nbench a b|unit|M|2|10|20000000|4|6|ff\n") == [
-        Sample("a b", "unit", "M", 2, 10, 2.0, 4, 6, "ff")
-    ]
-    with pytest.raises(BenchError, match="not a line"):
-        parse("bench a|b")
+    samples = run_kernels(side, "smp", harts, SHORT)
+    assert len(samples) == (10 if harts > 1 else 6)
+    assert all(s.work > 0 and s.first_work > 0 and s.seconds > 0 and group_of(s.kernel, harts) for s in samples)
