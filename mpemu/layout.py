@@ -193,7 +193,7 @@ HART = Struct(
         Item("locked_version", "u64", "hart", "address of the version word that a slow RMW holds, or 0"),
         Item("spin_count", "u64", "hart", "%cnt (see codegen/handlers.py) at the last turn of a spin loop"),
         Item("spins", "u64", "hart", "spin iterations since the last yield"),
-        Item("fcsr_host", "u64", "hart", "host rounding mode and flags (MXCSR) as the guest's FP state wants it"),
+        Item("fcsr_host", "u64", "hart", "modes and flags of the host's FPU while the hart is at rest (codegen/host.py)"),
         # -- why run() returned
         Item("exit_reason", "u64", "hart", "ExitReason"),
         Item("mmio_address", "u64", "hart", "physical address of the far access"),

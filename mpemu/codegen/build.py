@@ -15,7 +15,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from mpemu.codegen.compiler import UnsupportedHost, check_host, compile_object
+from mpemu.codegen.compiler import check_host, compile_object
+from mpemu.codegen.host import UnsupportedHost
 from mpemu.codegen.interpreter import build_interpreter
 from mpemu.codegen.linker import LinkError, link_interpreter
 from mpemu.errors import HostError

@@ -203,13 +203,13 @@ class Core:
         return fp.emit_fp(self.b, "%st", op, fmt, operands, rm, to)
 
     def fp_flags(self) -> Value:
-        return fp.emit_flags(self.b, "%st")
+        return self.b.module.host.emit_flags(self.b, "%st")
 
     def set_fp_flags(self, flags: Value) -> None:
-        fp.emit_set_flags(self.b, "%st", flags)
+        self.b.module.host.emit_set_flags(self.b, "%st", flags)
 
     def set_fp_rounding(self, frm: Value) -> None:
-        fp.emit_set_rounding(self.b, "%st", frm)
+        self.b.module.host.emit_set_rounding(self.b, "%st", frm)
 
     def fp_dirty(self) -> None:
         dirty = 3 << 13

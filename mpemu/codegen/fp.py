@@ -1,7 +1,7 @@
 """``Hart.fp`` as LLVM IR: the host's FPU where it is exact, integers everywhere else.
 
 The common case is one host instruction and the canonicalisation of NaNs: the host's rounding mode is the guest's and
-flags accrue in the host's register, so neither costs anything (``fp_x86.py``). That holds while the instruction wants
+flags accrue in the host's register, so neither costs anything (``host.py``). That holds while the instruction wants
 the rounding mode in frm, or the same one statically, and that is not RMM. Every other case calls a function generated
 from ``fp_exact.py``, one per operation and format, cold and out of line; its calling convention preserves registers, so
 that the common case pays nothing for the call it does not make.
@@ -16,17 +16,14 @@ from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from mpemu.codegen import fp_exact
-from mpemu.codegen import fp_x86 as host
-from mpemu.codegen.fp_x86 import emit_enter, emit_flags, emit_leave, emit_set_flags, emit_set_rounding
 from mpemu.codegen.ir import Builder, Module
-from mpemu.isa.fp import DYN, FORMATS, INTEGERS, RMM, RTZ, Format, Integer, exact
+from mpemu.isa.fp import DYN, FORMATS, INTEGERS, RMM, RTZ, Integer, exact
 from mpemu.isa.value import Value
 from mpemu.layout import HART
 
-__all__ = ["emit_enter", "emit_flags", "emit_fp", "emit_leave", "emit_set_flags", "emit_set_rounding"]
-
 _TYPES = {"s": ("float", "f32"), "d": ("double", "f64")}
 _LLVM = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "sqrt": "sqrt", "fma": "fma"}
+_UNDERFLOWING = ("mul", "div")  # a sum or root below the normal numbers is exact
 _STRICT = 'metadata !"fpexcept.strict"'
 _DYNAMIC = 'metadata !"round.dynamic", '
 
@@ -58,7 +55,7 @@ class _Road:
         self, b: Builder, state: str, op: str, fmt: str, operands: tuple[Value, ...], rm: int | Value, to: str
     ) -> None:
         self.b, self.state, self.op, self.fmt, self.operands, self.rm, self.to = b, state, op, fmt, operands, rm, to
-        self._branches = 0
+        self.branches = 0
         target = to or fmt
         self.width = (INTEGERS[target] if target in INTEGERS else FORMATS[target]).width
 
@@ -86,7 +83,7 @@ class _Road:
         """By integers."""
         leave = self.b.module.leave_for_exact_fp
         if leave is not None:
-            leave(self._branches > 0)
+            leave(self.branches > 0)
             return self.b.value("undef", self.width)
         name = _exact_function(self.b, self.op, self.fmt, len(self.operands), self.to)
         arguments = "".join(f", i64 {x.zext(64).raw}" for x in self.operands)
@@ -103,9 +100,9 @@ class _Road:
         incoming = []
         for start, end, way in ((labels[0], labels[2], yes), (labels[1], labels[3], no)):
             b.place(start)
-            self._branches += 1
+            self.branches += 1
             value = way()
-            self._branches -= 1
+            self.branches -= 1
             b.place(end)
             b.branch(labels[4])
             incoming.append(f"[ {value.raw}, %{end} ]")
@@ -115,6 +112,16 @@ class _Road:
     def host_or_exact(self, by_host: Callable[[], Value], fits: Value | int = 1) -> Value:
         """By host if the rounding mode is current and ``fits`` (1 bit) holds."""
         return self.either(self.is_current() & fits, by_host, self.exact)
+
+    def settled(self, result: Value, fmt: str) -> Value:
+        """``result`` of a host operation that can underflow, if its flags are right; else all of it by integers."""
+
+        def again() -> Value:
+            self.b.module.host.forget(self.b)
+            return self.exact()
+
+        doubtful = self.b.module.host.doubtful(self.b, result, FORMATS[fmt])
+        return self.either(~doubtful, lambda: result, again)
 
 
 _DEFINED: WeakKeyDictionary[Module, set[str]] = WeakKeyDictionary()
@@ -153,7 +160,7 @@ def _raise(b: Builder, state: str, flags: Value) -> None:
         inner = Builder(
             b.module, "internal preserve_mostcc void @fp.raise(ptr %st, i64 %flags)", "nounwind noinline cold strictfp"
         )
-        host.emit_raise(inner, "%st", inner.value("%flags"))
+        b.module.host.emit_raise(inner, "%st", inner.value("%flags"))
         inner.terminate("ret void")
         b.module.define(inner)
     with b.when(flags != 0, likely=False):
@@ -187,6 +194,8 @@ def _is_nan(b: Builder, number: str, fmt: str) -> Value:
 
 def _canonical(b: Builder, number: str, fmt: str) -> Value:
     """The bits of a result, the canonical NaN if it is one."""
+    if b.module.host.CANONICAL_NANS:
+        return _bits(b, number, fmt)
     return _is_nan(b, number, fmt).mux(FORMATS[fmt].nan, _bits(b, number, fmt))
 
 
@@ -197,7 +206,8 @@ def _host_operation(b: Builder, op: str, fmt: str, numbers: list[str]) -> str:
 
 def _arithmetic(road: _Road) -> Value:
     b, fmt = road.b, road.fmt
-    return _canonical(b, _host_operation(b, road.op, fmt, [_number(b, x, fmt) for x in road.operands]), fmt)
+    result = _canonical(b, _host_operation(b, road.op, fmt, [_number(b, x, fmt) for x in road.operands]), fmt)
+    return road.settled(result, fmt) if road.op in _UNDERFLOWING else result
 
 
 def _fma(road: _Road) -> Value:
@@ -205,18 +215,22 @@ def _fma(road: _Road) -> Value:
     b, fmt = road.b, road.fmt
     by_host, exact, ordered, end, join = (b.label() for _ in range(5))
     b.branch_if(road.is_current().raw, by_host, exact, likely=True)
+    road.branches += 1
     b.place(by_host)
     number = _host_operation(b, "fma", fmt, [_number(b, x, fmt) for x in road.operands])
     b.branch_if(_is_nan(b, number, fmt).raw, exact, ordered, likely=False)
     b.place(ordered)
-    bits = _bits(b, number, fmt)
+    bits = road.settled(_bits(b, number, fmt), fmt)
+    settled = b.label()
+    b.place(settled)
     b.branch(join)
     b.place(exact)
     other = road.exact()
+    road.branches -= 1
     b.place(end)
     b.branch(join)
     b.place(join)
-    return b.value(b.op(f"phi i{road.width} [ {bits.raw}, %{ordered} ], [ {other.raw}, %{end} ]"), road.width)
+    return b.value(b.op(f"phi i{road.width} [ {bits.raw}, %{settled} ], [ {other.raw}, %{end} ]"), road.width)
 
 
 def _half_arithmetic(road: _Road) -> Value:
@@ -227,19 +241,21 @@ def _half_arithmetic(road: _Road) -> Value:
     does single's exponent range come into play. So value, inexactness and tininess all come out right.
     """
     b = road.b
-    result = _host_operation(b, road.op, "s", [host.half_to_single(b, x) for x in road.operands])
-    return _single_to_half(b, result)
+    result = _host_operation(b, road.op, "s", [b.module.host.half_to_single(b, x) for x in road.operands])
+    return _single_to_half(road, result)
 
 
-def _single_to_half(b: Builder, number: str) -> Value:
-    bits = host.single_to_half(b, number)
-    nan = FORMATS["h"]
-    return (bits & (nan.mask ^ nan.sign)).gtu(nan.infinity).mux(nan.nan, bits)
+def _single_to_half(road: _Road, number: str) -> Value:
+    host, half = road.b.module.host, FORMATS["h"]
+    bits = host.single_to_half(road.b, number)
+    if not host.CANONICAL_NANS:
+        bits = (bits & (half.mask ^ half.sign)).gtu(half.infinity).mux(half.nan, bits)
+    return road.settled(bits, "h")
 
 
 def _widened(b: Builder, bits: Value, fmt: str) -> tuple[str, str]:
     """(number, format) of an operand that the host has a type for: a half becomes a single, which is exact."""
-    return (host.half_to_single(b, bits), "s") if fmt == "h" else (_number(b, bits, fmt), fmt)
+    return (b.module.host.half_to_single(b, bits), "s") if fmt == "h" else (_number(b, bits, fmt), fmt)
 
 
 def _compare(b: Builder, intrinsic: str, predicate: str, fmt: str, operands: tuple[Value, ...]) -> Value:
@@ -277,14 +293,14 @@ def _convert_format(road: _Road) -> Value:
     if fmt == to:
         return _canonical(b, number, to)
     if to == "h":
-        return road.host_or_exact(lambda: _single_to_half(b, number))
+        return road.host_or_exact(lambda: _single_to_half(road, number))
     name = f"{'fpext' if exact(fmt, to) else 'fptrunc'}.{_TYPES[to][1]}.{_TYPES[fmt][1]}"
     rounding = "" if exact(fmt, to) else _DYNAMIC
 
     def by_host() -> Value:
         return _canonical(b, _strict(b, name, _TYPES[to][0], [(_TYPES[fmt][0], number)], rounding + _STRICT), to)
 
-    return by_host() if exact(fmt, to) else road.host_or_exact(by_host)
+    return by_host() if exact(fmt, to) else road.host_or_exact(lambda: road.settled(by_host(), to))
 
 
 def _from_integer(road: _Road, integer: Integer) -> Value:
@@ -311,15 +327,16 @@ def _from_integer(road: _Road, integer: Integer) -> Value:
 
 
 def _to_integer(road: _Road, integer: Integer) -> Value:
-    fmt, bits = FORMATS[road.fmt], road.operands[0]
+    b, fmt, bits = road.b, FORMATS[road.fmt], road.operands[0]
     # An unsigned type has the host only for what fits it and the host's 64 signed bits, however it is rounded.
-    fits = Value(1, 1) if integer.signed else bits.leu(_largest_below(fmt, 32 if integer.width == 32 else 63))
+    fits = Value(1, 1) if integer.signed else bits.leu(fmt.largest_below(32 if integer.width == 32 else 63))
 
     def truncated() -> Value:
         return road.either(fits, lambda: _to_integer_by_host(road, integer, truncate=True), road.exact)
 
     def rounded() -> Value:
-        return road.host_or_exact(lambda: _to_integer_by_host(road, integer, truncate=False), fits)
+        right = fits & b.module.host.can_round(bits, fmt, integer.width if integer.signed else 64)
+        return road.host_or_exact(lambda: _to_integer_by_host(road, integer, truncate=False), right)
 
     if isinstance(road.rm, Value):
         return road.either(road.rm == RTZ, truncated, rounded)
@@ -327,22 +344,7 @@ def _to_integer(road: _Road, integer: Integer) -> Value:
 
 
 def _to_integer_by_host(road: _Road, integer: Integer, truncate: bool) -> Value:
-    b, fmt, bits = road.b, FORMATS[road.fmt], road.operands[0]
-    number, kind = _widened(b, bits, road.fmt)
-    if not integer.signed:
-        return host.to_signed(b, number, kind, 64, truncate).lo(integer.width)
-    # What does not fit gives the least integer, with the right flags, but RISC-V saturates.
-    result = host.to_signed(b, number, kind, integer.width, truncate)
-    negative = bits.bit(fmt.width - 1) & bits.leu(fmt.sign | fmt.infinity)
-    saturated = negative.mux(Value(integer.least, integer.width), integer.greatest)
-    return (result == integer.least).mux(saturated, result)
-
-
-def _largest_below(fmt: Format, power: int) -> int:
-    """The largest number of the format that is at most ``2**power - 1``, as bits."""
-    if power > fmt.bias:
-        return fmt.largest
-    exponent = power - 1
-    keep = min(fmt.fraction, exponent)
-    fraction = ((1 << keep) - 1) << (fmt.fraction - keep)
-    return (exponent + fmt.bias) << fmt.fraction | fraction
+    b = road.b
+    number, kind = _widened(b, road.operands[0], road.fmt)
+    width = integer.width if integer.signed else 64
+    return b.module.host.to_signed(b, number, kind, width, truncate, fits=not integer.signed).lo(integer.width)

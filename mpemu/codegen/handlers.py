@@ -15,16 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mpemu.codegen import host
 from mpemu.codegen.core import Core, NeedsSlow, RegisterField
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import HANDLER, IMM, RECORD, SPIN_GAP, SPIN_YIELD, STRONGEST, Variant, operand_slots
 from mpemu.isa.hart import Isa, Operand
-from mpemu.isa.value import Value
+from mpemu.isa.value import Value, value_of
 from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, HART, ITLB_ENTRIES, ITLB_ENTRY, REGIME
 
 CC = "preserve_nonecc"
 ARGUMENTS = "ptr %st, ptr %rp, i64 %cnt, ptr %tlb, ptr %tbl"
+_INPUT, _OUTPUT, _READ, _WRITE = 8, 4, 2, 1
+_TSO = 8
 _AMO = {"swap": "xchg", "minu": "umin", "maxu": "umax"}
 
 
@@ -55,6 +56,15 @@ class RelativeTarget(Value):
     @property
     def raw(self) -> Any:  # type: ignore[override]
         return Value._binary(self._pc, "add", self.imm).raw
+
+
+def fence_orders(predecessors: Operand, successors: Operand, fm: Operand) -> tuple[Value, Value, Value]:
+    """What FENCE asks for, as Host.guest_fence wants it. Device accesses count as those of memory."""
+    before, behind = value_of(predecessors), value_of(successors)
+    loads, stores = _READ | _INPUT, _WRITE | _OUTPUT
+    earlier_stores, later_stores = (before & stores) != 0, (behind & stores) != 0
+    store_load = earlier_stores & ((behind & loads) != 0) & (value_of(fm) != _TSO)
+    return store_load, ((before & loads) != 0) & (behind != 0), earlier_stores & later_stores
 
 
 class HandlerEmitter(Core):
@@ -195,7 +205,7 @@ class HandlerEmitter(Core):
         b.place(leave)
         self.tail("@h_spin", rp, cnt)
         b.place(stay)
-        host.pause(b)
+        b.module.host.pause(b)
 
     def _taken(self, rp: str, cnt: str, checked: bool) -> None:
         """Jump to a record; at back edges look for interrupts and the end of the slice first."""
@@ -273,7 +283,7 @@ class HandlerEmitter(Core):
 
     def load(self, address: Value, width: int) -> Value:
         if self.fast and not self.b.muted:
-            return self.b.load(self._probe(address, width, "read_tag"), width, "monotonic")
+            return self.b.load(self._probe(address, width, "read_tag"), width, self.b.module.host.GUEST_LOAD)
         return self.call(f"slow_load{width}", address).lo(width)
 
     def store(self, address: Value, value: Value) -> None:
@@ -307,7 +317,7 @@ class HandlerEmitter(Core):
 
     def fence(self, predecessors: Operand, successors: Operand, fm: Operand) -> None:
         if not self.b.muted:
-            host.guest_fence(self.b, predecessors, successors, fm)
+            self.b.module.host.guest_fence(self.b, *fence_orders(predecessors, successors, fm))
 
     def fence_i(self) -> None:
         if not self._slow_only():

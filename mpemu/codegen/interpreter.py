@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from mpemu.codegen import hot, interrupts, lrsc, memory, near, tlb  # noqa: F401  (their routines)
 from mpemu.codegen.decoder import DECODE, SPECIAL_HANDLERS, DecoderEmitter, define_fact_tables, define_fusion_table
 from mpemu.codegen.facts import facts
-from mpemu.codegen.fp import emit_enter, emit_leave
 from mpemu.codegen.fusion import pairs as fusion_pairs
 from mpemu.codegen.handlers import (
     ARGUMENTS,
@@ -20,6 +19,7 @@ from mpemu.codegen.handlers import (
     compile_handler,
     compile_slow,
 )
+from mpemu.codegen.host import Host
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import WAYS, Variant, specialisations
 from mpemu.codegen.routines import Native, compile_routine
@@ -208,10 +208,10 @@ def _compile_entry(module: Module, isa: IsaSpec) -> None:
     """``i64 @enter(ptr hart)``: run until an exit; its reason."""
     b = Builder(module, "dso_local i64 @enter(ptr %st)", "nounwind")
     b.line("call { i64, i64 } @r_become_busy(ptr %st)")  # outside, the hart stores nothing: lrsc.py
-    emit_enter(b, "%st")
+    module.host.emit_enter(b, "%st")
     table = b.op(f"load ptr, ptr {b.pointer('%st', HART.offset['handlers'])}")
     reason = b.op(f"call {CC} i64 @h_service(ptr %st, ptr null, i64 0, ptr null, ptr {table})")
-    emit_leave(b, "%st")
+    module.host.emit_leave(b, "%st")
     b.line("call { i64, i64 } @r_become_idle(ptr %st)")
     b.terminate(f"ret i64 {reason}")
     module.define(b)
@@ -255,14 +255,17 @@ class _Handlers:
 
 
 def build_interpreter(
-    isa: IsaSpec, join: Sequence[tuple[str, str]] | None = None, emitter: EmitterFactory = HandlerEmitter
+    isa: IsaSpec,
+    join: Sequence[tuple[str, str]] | None = None,
+    emitter: EmitterFactory = HandlerEmitter,
+    host: Host | None = None,
 ) -> Interpreter:
-    """The whole module for one ISA.
+    """The whole module for one ISA, and ``host`` if it is not this machine.
 
     For measurements: ``join`` are the pairs to fuse instead of fusion.py's, ``emitter`` compiles the handlers of single
     instructions.
     """
-    module = Module()
+    module = Module(host)
     handlers = _Handlers(module, isa, emitter)
     numbers = {v: i for i, v in enumerate(handlers.symbols, len(SPECIAL_HANDLERS))}
     symbols = [*SPECIAL_HANDLERS, *handlers.symbols.values()]

@@ -9,7 +9,6 @@ more and then blocks; the waker sets the line, fences, and writes the eventfd if
 from __future__ import annotations
 
 from mpemu.addresses import NS_PER_TICK
-from mpemu.codegen import host
 from mpemu.codegen.lrsc import KICK_EPOCH
 from mpemu.codegen.memory import ALL_ONES
 from mpemu.codegen.records import SPIN_YIELD
@@ -161,7 +160,7 @@ def service(h: Native) -> None:
 @native
 def spin_hint(h: Native) -> None:
     """The guest waits for another hart: after some pauses give the core to a hart that can make progress."""
-    host.pause(h.b)
+    h.b.module.host.pause(h.b)
     spins = h.s.spins + 1
     h.s.spins = spins
     with h.when(spins.geu(SPIN_YIELD) & (h.m.clock_mode != 2)):
@@ -221,7 +220,7 @@ def wait_for_interrupt(h: Native) -> None:
             done()
         with h.when(h.get(h.hart("lines"), order="monotonic") != 0), h.when(h.call("wfi_pending") != 0):
             h.ret(0)
-        host.pause(h.b)
+        h.b.module.host.pause(h.b)
         spins.set(spins.get() + 1)
     h.call("become_idle")
     h.put(h.hart("asleep"), 1, order="seq_cst")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mpemu.codegen.host import Host, native
 from mpemu.isa.value import Value
 
 _INTRINSICS = {"ctlz": "ctlz", "cttz": "cttz", "ctpop": "ctpop", "bswap": "bswap", "bitreverse": "bitreverse"}
@@ -22,7 +23,9 @@ _METADATA = '!0 = !{!"branch_weights", i32 100000, i32 1}\n!1 = !{!"branch_weigh
 class Module:
     """An LLVM module in the making: declarations (each once) and function definitions."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: Host | None = None) -> None:
+        """``host``: the architecture that it is for, this machine's if there is none."""
+        self.host = host or native()
         self._declarations: dict[str, None] = {}
         self._definitions: list[str] = []
         self.known_frm = ""
@@ -225,6 +228,6 @@ class Builder:
             self.value(self.op(f"extractvalue {{ i{w}, i1 }} {pair}, 1"), 1),
         )
 
-    def fence(self) -> None:
-        """A full fence, store-to-load included."""
-        self.line("fence seq_cst")
+    def fence(self, order: str = "seq_cst") -> None:
+        """A fence of LLVM's ``order``. By default a full one, store-to-load included."""
+        self.line(f"fence {order}")

@@ -14,14 +14,14 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
+from mpemu.codegen.host import host_of
 from mpemu.codegen.interpreter import FIRST_SECTION
 
 OFFSETS = "handler_offsets"
 """The table that the linker fills: a u32 per handler, its offset in the blob."""
 _ALLOC = 2
 _ALIGN = 64
-# x86-64 psABI, table 4.9: the PC-relative kinds that the small PIC code model produces
-_PC32, _PLT32, _PC64 = 2, 4, 24
+_MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
 
 
 class LinkError(Exception):
@@ -30,10 +30,11 @@ class LinkError(Exception):
 
 @dataclass(frozen=True)
 class Blob:
-    """Linked code: bytes, and the offset of every symbol."""
+    """Linked code: bytes, the offset of every symbol, and the alignment that it must have where it runs."""
 
     data: bytes
     symbols: dict[str, int]
+    alignment: int
 
 
 def _rank(name: str) -> int:
@@ -43,6 +44,7 @@ def _rank(name: str) -> int:
 def link(object_file: bytes) -> Blob:
     """Lay out the sections, code first, and apply relocations. LinkError if something is not in the module."""
     elf = ELFFile(io.BytesIO(object_file))
+    host = host_of(_MACHINES[elf.header.e_machine])
     sections = list(elf.iter_sections())
     wanted = [
         i
@@ -52,7 +54,7 @@ def link(object_file: bytes) -> Blob:
     base: dict[int, int] = {}
     image = bytearray()
     for i in sorted(wanted, key=lambda i: _rank(sections[i].name)):
-        image += b"\xcc" * (-len(image) % _ALIGN)
+        image += host.PADDING * (-len(image) % _ALIGN)
         base[i] = len(image)
         section = sections[i]
         image += bytes(section["sh_size"]) if section["sh_type"] == "SHT_NOBITS" else section.data()
@@ -61,6 +63,7 @@ def link(object_file: bytes) -> Blob:
     if not isinstance(table, SymbolTableSection):
         raise LinkError("the object has no symbol table")
     symbols = list(table.iter_symbols())
+    alignment = _ALIGN
     for section in sections:
         if isinstance(section, RelocationSection) and section["sh_info"] in base:
             for r in section.iter_relocations():
@@ -69,16 +72,13 @@ def link(object_file: bytes) -> Blob:
                     raise LinkError(f"{symbol.name or sections[section['sh_info']].name}: not in the module")
                 target = base[symbol["st_shndx"]] + symbol["st_value"] + r["r_addend"]
                 place = base[section["sh_info"]] + r["r_offset"]
-                kind = r["r_info_type"]
-                if kind in (_PC32, _PLT32):
-                    struct.pack_into("<i", image, place, target - place)
-                elif kind == _PC64:
-                    struct.pack_into("<q", image, place, target - place)
-                else:
-                    raise LinkError(f"relocation of type {kind} against {symbol.name}")
+                try:
+                    alignment = max(alignment, host.relocate(image, r["r_info_type"], place, target))
+                except ValueError as error:
+                    raise LinkError(f"{error} against {symbol.name}") from None
 
     offsets = {s.name: base[s["st_shndx"]] + s["st_value"] for s in symbols if s.name and s["st_shndx"] in base}
-    return Blob(bytes(image), offsets)
+    return Blob(bytes(image), offsets, alignment)
 
 
 def link_interpreter(object_file: bytes, handlers: tuple[str, ...]) -> Blob:
@@ -92,4 +92,4 @@ def link_interpreter(object_file: bytes, handlers: tuple[str, ...]) -> Blob:
     image = bytearray(linked.data)
     for n, name in enumerate(handlers):
         struct.pack_into("<I", image, offsets[OFFSETS] + 4 * n, offsets[name])
-    return Blob(bytes(image), offsets)
+    return Blob(bytes(image), offsets, linked.alignment)

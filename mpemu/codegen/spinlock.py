@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mpemu.codegen import host
 from mpemu.codegen.routines import Native
 from mpemu.isa.value import Value
 from mpemu.layout import MAX_HARTS
@@ -33,7 +32,7 @@ def until_held(h: Native) -> Iterator[Callable[[], None]]:
     turns, began = h.local(0), h.local(0)
     with h.loop() as done:
         yield done
-        host.pause(h.b)
+        h.b.module.host.pause(h.b)
         turns.set(turns.get() + 1)
         with h.when((turns.get() & (TURNS - 1)) == 0):
             h.host("sched_yield", "")

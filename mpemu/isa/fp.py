@@ -109,6 +109,15 @@ class Format:
         """The largest finite number."""
         return self.infinity - 1
 
+    def largest_below(self, power: int) -> int:
+        """The largest number that is at most ``2**power - 1``, as bits."""
+        if power > self.bias:
+            return self.largest
+        exponent = power - 1
+        keep = min(self.fraction, exponent)
+        fraction = ((1 << keep) - 1) << (self.fraction - keep)
+        return (exponent + self.bias) << self.fraction | fraction
+
 
 FORMATS = {f.name: f for f in (Format("h", 16, 10, "10"), Format("s", 32, 23, "00"), Format("d", 64, 52, "01"))}
 

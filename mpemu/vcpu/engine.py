@@ -78,7 +78,7 @@ class Engine:
         hart.x[10], hart.x[11] = a0, a1
         hart.instret = hart.slice_end = 0
         hart.quantum_end = ALL_ONES
-        hart.fcsr_host = 0  # that of a reset hart, see codegen/fp_x86.py
+        hart.fcsr_host = 0  # that of a reset hart, see codegen/host_x86_64.py
         hart.reservation = ALL_ONES
         hart.locked_version = hart.mmio_latch = hart.spins = hart.spin_count = 0
         hart.mtimecmp = ALL_ONES

@@ -11,7 +11,7 @@ from elftools.elf.elffile import ELFFile
 from fp_cases import Operation, kinds
 
 from mpemu.codegen import fp
-from mpemu.codegen.fp_x86 import FEATURES
+from mpemu.codegen.host import Host, native
 from mpemu.codegen.ir import Builder, Module
 from mpemu.isa.fp import FORMATS, INTEGERS
 from mpemu.layout import HART
@@ -26,7 +26,7 @@ def target_machine(opt: int = 1) -> llvm.TargetMachine:
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()  # inline assembly
     features = llvm.get_host_cpu_features()
-    missing = [f for f in FEATURES if not features.get(f)]
+    missing = [f for f in native().NEEDED if not features.get(f)]
     assert not missing, f"this host has no {', '.join(missing)}"
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=opt, reloc="pic", codemodel="small"
@@ -37,20 +37,20 @@ def symbol(operation: Operation, rm: int | None) -> str:
     return "_".join([*filter(None, operation), "any" if rm is None else str(rm)])
 
 
-def build(variants: Sequence[tuple[Operation, int | None]]) -> str:
+def build(variants: Sequence[tuple[Operation, int | None]], host: Host | None = None) -> str:
     """IR with ``u64 f(hart, u64 *in, u64 rm, u64 *flags)`` per variant; its rm is static or the argument (None)."""
-    module = Module()
+    module = Module(host)
     for operation, rm in variants:
         b = Builder(module, f"i64 @{symbol(operation, rm)}(ptr %st, ptr %in, i64 %rm, ptr %flags)", "nounwind strictfp")
         operands = [b.load(b.pointer("%in", 8 * i)).lo(width(k)) for i, k in enumerate(kinds(operation))]
         frm = b.load(b.pointer("%st", HART.offset["frm"]))
-        fp.emit_enter(b, "%st")
-        fp.emit_set_flags(b, "%st", b.load("%flags"))
-        fp.emit_set_rounding(b, "%st", frm)
+        module.host.emit_enter(b, "%st")
+        module.host.emit_set_flags(b, "%st", b.load("%flags"))
+        module.host.emit_set_rounding(b, "%st", frm)
         op, fmt, to = operation
         result = fp.emit_fp(b, "%st", op, fmt, tuple(operands), b.value("%rm") if rm is None else rm, to)
-        b.store("%flags", fp.emit_flags(b, "%st").zext(64))
-        fp.emit_leave(b, "%st")
+        b.store("%flags", module.host.emit_flags(b, "%st").zext(64))
+        module.host.emit_leave(b, "%st")
         b.terminate(f"ret i64 {result.zext(64).raw}")
         module.define(b)
     return module.text()

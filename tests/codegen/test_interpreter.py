@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mpemu.codegen import host
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.reference import PhysicalBus, ReferenceHart
 from mpemu.isa.registry import INSNS, Insn, decode
@@ -108,14 +109,11 @@ def compare(insn: Insn, word: int, native: NativeHart, rng: random.Random) -> No
 
 def set_rounding(native: NativeHart, frm: int) -> None:
     """As if frm had been written by CSR: the host's rounding mode follows it (RMM and reserved values: any)."""
-    control = {0: 0, 1: 3, 2: 1, 3: 2}.get(frm, 0)
-    native.hart.fcsr_host = 0x1F80 | (control << 13)
+    native.hart.fcsr_host = host.native().saved_rounding(frm)
 
 
 def native_flags(native: NativeHart) -> int:
-    """fflags from the saved MXCSR: NV DZ OF UF NX are its bits 0, 2, 3, 4, 5."""
-    saved = native.hart.fcsr_host
-    return sum(((saved >> bit) & 1) << flag for flag, bit in ((4, 0), (3, 2), (2, 3), (1, 4), (0, 5)))
+    return host.native().flags_of(native.hart.fcsr_host)
 
 
 @pytest.mark.parametrize("name", [n for n in INSNS if n not in SKIPPED])

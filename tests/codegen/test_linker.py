@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from mpemu.codegen.compiler import NEEDED, UnsupportedHost, check_host, compile_object
+from mpemu.codegen.compiler import check_host, compile_object
+from mpemu.codegen.host import UnsupportedHost, host_of
 from mpemu.codegen.interpreter import FIRST_SECTION
 from mpemu.codegen.linker import LinkError, link_interpreter
 from mpemu.vcpu.blob import Blob
@@ -62,13 +63,18 @@ def test_this_host_will_do() -> None:
     check_host()
 
 
-@pytest.mark.parametrize("missing", NEEDED)
-def test_a_cpu_without_what_the_code_needs(missing: str) -> None:
-    features = dict.fromkeys(NEEDED, True) | {missing: False}
-    with pytest.raises(UnsupportedHost, match=rf"lacks {re.escape(missing)}, which .*use a CPU of 2013"):
-        check_host("x86_64", features)
+@pytest.mark.parametrize(
+    ("architecture", "missing", "advice"),
+    [("x86_64", name, "use a CPU of 2013") for name in host_of("x86_64").NEEDED]
+    + [("aarch64", name, "use a CPU with Armv8.1-A") for name in host_of("aarch64").NEEDED],
+)
+def test_a_cpu_without_what_the_code_needs(architecture: str, missing: str, advice: str) -> None:
+    features = dict.fromkeys(host_of(architecture).NEEDED, True)
+    check_host(architecture, features)
+    with pytest.raises(UnsupportedHost, match=rf"lacks {re.escape(missing)}, which .*{advice}"):
+        check_host(architecture, features | {missing: False})
 
 
 def test_another_architecture() -> None:
-    with pytest.raises(UnsupportedHost, match="this machine is aarch64; mpemu generates code for x86_64 only"):
-        check_host("aarch64", {})
+    with pytest.raises(UnsupportedHost, match="this machine is riscv64; mpemu generates code for x86_64 and aarch64"):
+        check_host("riscv64", {})

@@ -1,23 +1,36 @@
-"""The host's floating-point unit: x86-64. The only file of the floating-point code that knows the host.
+"""Hosts with x86-64. The names are those of host.py's :class:`Host`.
 
-Needs SSE4.1, FMA and F16C (:data:`FEATURES`). While native code runs, MXCSR belongs to the guest: it holds the guest's
-rounding mode, accrues the guest's flags, masks every exception, and neither flushes nor zeroes subnormals. While other
-code runs, ``fcsr_host`` of the HART struct keeps it (:func:`emit_enter`, :func:`emit_leave`). RMM does not exist here;
-MXCSR then says RNE and ``codegen/fp.py`` takes the exact road. SSE detects tininess after rounding, as RISC-V wants.
-The instructions without a constrained intrinsic are inline assembly: a target machine needs LLVM's assembly parser.
+Memory: x86-64 is TSO (Intel SDM vol. 3, 9.2): of the orders that a guest may ask for, only store -> load needs an
+instruction. Relaxed, acquire and release accesses are all plain moves.
 
-Another host implements the same functions.
+Floating point: while native code runs, MXCSR belongs to the guest: it holds the guest's rounding mode, accrues the
+guest's flags, masks every exception, and neither flushes nor zeroes subnormals. While other code runs, ``fcsr_host`` of
+the HART struct keeps it. RMM does not exist here; MXCSR then says RNE and ``codegen/fp.py`` takes the exact road. SSE
+detects tininess after rounding, as RISC-V wants. The instructions without a constrained intrinsic are inline assembly:
+a target machine needs LLVM's assembly parser.
 """
 
 from __future__ import annotations
 
+import struct
+
 from mpemu.codegen.ir import Builder
-from mpemu.isa.fp import DZ, NV, NX, OF, RDN, RTZ, RUP, UF
+from mpemu.isa.fp import DZ, FORMATS, NV, NX, OF, RDN, RTZ, RUP, UF, Format
 from mpemu.isa.value import Value
 from mpemu.layout import HART
 
-FEATURES = ("sse4.1", "fma", "f16c")
-"""Host features without which the generated code would call a run-time library, or be wrong."""
+ARCHITECTURE = "x86_64"
+TRIPLE = "x86_64-unknown-linux-gnu"
+NEEDED = ("sse4.1", "fma", "f16c", "cx16")  # the last is amocas.q
+ADVICE = "use a CPU of 2013 or later or, in a virtual machine, pass the host's CPU through"
+LIMITATION = ""
+
+PADDING = b"\xcc"
+# x86-64 psABI, table 4.9: the PC-relative kinds that the small PIC code model produces
+_PC32, _PLT32, _PC64 = 2, 4, 24
+
+GUEST_LOAD = "monotonic"
+CANONICAL_NANS = False
 
 DEFAULT = 0x1F80
 """MXCSR as the host's ABI wants it, and for a reset guest: round to nearest even, everything masked, no flags."""
@@ -32,9 +45,36 @@ _CONTROL_TABLE = sum(control << (2 * frm) for frm, control in _CONTROL.items())
 _HOST_DEFAULT = f"@fp.host_default = internal constant i32 {DEFAULT}"
 
 
+def relocate(image: bytearray, kind: int, place: int, target: int) -> int:
+    if kind not in (_PC32, _PLT32, _PC64):
+        raise ValueError(f"relocation of type {kind}")
+    try:
+        struct.pack_into("<q" if kind == _PC64 else "<i", image, place, target - place)
+    except struct.error:
+        raise ValueError(f"{target - place} bytes are too far") from None
+    return 1
+
+
+def pause(b: Builder) -> None:
+    b.line('call void asm sideeffect "pause", ""()')
+
+
+def sync_code(b: Builder, start: str, end: str) -> None:
+    """Nothing: instruction fetch is coherent."""
+
+
+def guest_fence(b: Builder, store_load: Value, load_any: Value, store_store: Value) -> None:
+    with b.when(store_load):
+        b.fence()
+
+
 def flags_of(saved: int) -> int:
     """fflags in a saved ``fcsr_host``, for readers of a hart that is not running."""
     return sum(flag for flag, bit in _FLAGS if saved >> bit & 1)
+
+
+def saved_rounding(frm: int) -> int:
+    return DEFAULT | _CONTROL.get(frm, 0) << 13
 
 
 def _slot(b: Builder, state: str) -> str:
@@ -118,15 +158,31 @@ def _asm(b: Builder, kind: str, instruction: str, constraints: str, argument: st
     return b.op(f'call {kind} asm sideeffect "{instruction}", "{constraints}"({argument})')
 
 
-def to_signed(b: Builder, number: str, fmt: str, width: int, truncate: bool) -> Value:
-    """cvt(t)ss2si, cvt(t)sd2si: ``number`` (of ``fmt`` s or d) as a signed integer of 32 or 64 bits.
+def doubtful(b: Builder, result: Value, fmt: Format) -> Value:
+    return Value(0, 1)
 
-    Truncated, or rounded by MXCSR. What does not fit gives the least integer and is invalid, not inexact.
-    """
+
+def forget(b: Builder) -> None:
+    """There is nothing."""
+
+
+def can_round(bits: Value, fmt: Format, width: int) -> Value:
+    return Value(1, 1)
+
+
+def to_signed(b: Builder, number: str, fmt: str, width: int, truncate: bool, fits: bool) -> Value:
+    """cvt(t)ss2si, cvt(t)sd2si: what does not fit gives the least integer, with the right flags."""
     kind = {"s": "float", "d": "double"}[fmt]
     name = f"vcvt{'t' if truncate else ''}s{fmt}2si"
     register = "k" if width == 32 else "q"
-    return b.value(_asm(b, f"i{width}", f"{name} $1, ${{0:{register}}}", "=r,x", f"{kind} {number}"), width)
+    result = b.value(_asm(b, f"i{width}", f"{name} $1, ${{0:{register}}}", "=r,x", f"{kind} {number}"), width)
+    if fits:
+        return result
+    form = FORMATS[fmt]
+    bits = b.value(b.op(f"bitcast {kind} {number} to i{form.width}"), form.width)
+    least, greatest = 1 << (width - 1), (1 << (width - 1)) - 1
+    negative = bits.bit(form.width - 1) & bits.leu(form.sign | form.infinity)
+    return (result == least).mux(negative.mux(Value(least, width), greatest), result)
 
 
 def half_to_single(b: Builder, bits: Value) -> str:
