@@ -189,6 +189,11 @@ HART = Struct(
         Item("deadline", "u64", "hart", "mtime at which the next timer line rises"),
         Item("reservation", "u64", "hart", "RAM offset reserved by LR, or all ones"),
         Item("reservation_version", "u64", "hart", "its version word at the LR"),
+        # of the last LR, if it began a tight sequence (codegen/tight.py); else tight_due is 0
+        Item("tight_due", "u64", "hart", "instret at which its SC is due"),
+        Item("tight_word", "u64", "hart", "host address of what it read, + 1 if that has 64 bits; 0: the SC has been"),
+        Item("tight_value", "u64", "hart", "what it read"),
+        Item("tight_distrust", "u64", "hart", "LRs to come that shall not begin one"),
         Item("lrsc_epoch", "u64", "hart", "the last page-mark epoch that this hart has seen"),
         Item("locked_version", "u64", "hart", "address of the version word that a slow RMW holds, or 0"),
         Item("spin_count", "u64", "hart", "%cnt (see codegen/handlers.py) at the last turn of a spin loop"),

@@ -41,6 +41,8 @@ ENDS, ID_SHIFT = 1 << 8, 16
 
 # What the table handler_facts says of a handler; slots as in records.py.
 FACT_QUIET, FACT_READS_A, FACT_READS_B, FACT_READS_C, FACT_WRITES_A = 1, 2, 4, 8, 16
+# For tight.py: LR, SC (of 64 bits: DOUBLE), WRS, and what may lie between them.
+FACT_PURE, FACT_BRANCHES, FACT_RESERVES, FACT_CONDITIONAL, FACT_DOUBLE, FACT_WAITS = 32, 64, 128, 256, 512, 1024
 MAX_SPIN_LOOP = 48
 """Bytes of the longest loop that is looked at."""
 
@@ -146,6 +148,8 @@ class DecoderEmitter:
                     self.b.store(at, operands[name])
             else:
                 self.b.store(at, self._stored(name, operands[name]).lo(8))
+        if IMM not in operand_slots(insn).values():
+            self.b.store(self.h.at(self.record, IMM), 0)
         self._choose(insn, length, operands)
 
     def _stored(self, name: str, value: Value) -> Value:
@@ -227,6 +231,8 @@ def decode_run(h: Native, record: Value) -> None:
         with h.when(spin != 0), h.when(h.call("is_spin_loop", copy, at, h.get(h.at(here, IMM)).sra(3)) != 0):
             set_handler(h, here, spin)
             number_of.set(spin)
+        with h.when((table(h, "handler_facts", number_of.get()) & FACT_RESERVES) != 0):
+            h.put(h.at(here, IMM), h.call("tight_distance", copy, at))
         mine = number_of.get()
         with h.when(before_record.get() != 0):
             joined = h.call("fused_handler", before.get(), mine)
@@ -310,6 +316,15 @@ def define_fact_tables(module: Module, isa: IsaSpec, numbers: dict[Variant, int]
             bits |= slots.get(places[name], 0)
         if "rd" in found.writes:
             bits |= FACT_WRITES_A
+        for holds, bit in (
+            (found.pure, FACT_PURE),
+            (found.relative_jump, FACT_BRANCHES),
+            (found.reserves, FACT_RESERVES),
+            (found.conditional, FACT_CONDITIONAL),
+            (64 in (found.reserves, found.conditional), FACT_DOUBLE),
+            (found.waits, FACT_WAITS),
+        ):
+            bits |= bit if holds else 0
         known[number] = bits
         if variant.way == "back":
             spin[number] = numbers[dataclasses.replace(variant, way="spin")]

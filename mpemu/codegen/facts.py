@@ -1,7 +1,8 @@
 """What can be known of an instruction from its body: traced once with everything unknown, effects are noted.
 
 The decoder uses it to recognise spin loops: a short loop whose instructions only read memory and compute, and in which
-no register carries anything from one turn to the next, can end only when another hart (or time) changes what it reads.
+no register carries anything from one turn to the next, can end only when another hart (or time) changes what it reads;
+and LR/SC sequences with nothing in between that looks at memory (tight.py).
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ _QUIET_ROUTINES = frozenset({"csr_read"})
 @dataclass
 class Facts:
     """``reads`` and ``writes`` are names of integer register fields. ``quiet``: no effect but on registers, the pc and,
-    for atomics, the location that a spinning hart may write again and again. ``relative_jump``: jumps to pc + imm."""
+    for atomics, the location that a spinning hart may write again and again. ``relative_jump``: jumps to pc + imm.
+    ``pure``: nothing at all but registers and, by a branch, the pc is read or written. ``reserves``, ``conditional``:
+    bits of the LR or SC that it is, or 0. ``waits``: it is a WRS."""
 
     reads: set[str] = field(default_factory=set)
     writes: set[str] = field(default_factory=set)
     quiet: bool = True
     relative_jump: bool = False
+    pure: bool = True
+    reserves: int = 0
+    conditional: int = 0
+    waits: bool = False
 
 
 class _Named(Value):
@@ -98,14 +105,20 @@ class _Probe(Core):
     def loud(self, *_: Any, **__: Any) -> None:
         if self.b.muted == 1:  # not inside a `when` that is known to be false
             self.facts.quiet = False
+            self.facts.pure = False
 
     trap = illegal = store = zero_block = check_cbo = sfence_vma = fence_i = flush_tlb = context_changed = loud
     fp_dirty = set_ssip = set_fp_flags = set_fp_rounding = timer_changed = loud
 
     def silent(self, *_: Any, **__: Any) -> None:
         """These may be repeated."""
+        self.facts.pure = False
 
-    fence = pause = wait_for_interrupt = wait_on_reservation = silent
+    fence = pause = wait_for_interrupt = silent
+
+    def wait_on_reservation(self, short: bool) -> None:
+        self.silent()
+        self.facts.waits = True
 
     def jump(self, target: Value) -> None:
         if isinstance(target, _Target):
@@ -117,21 +130,29 @@ class _Probe(Core):
         name = routine if isinstance(routine, str) else routine.name
         if name not in _QUIET_ROUTINES:
             self.loud()
+        self.silent()
         return self.unknown(64)
 
     def load(self, address: Value, width: int) -> Value:
+        self.silent()
         return self.unknown(width)
 
     def load_reserved(self, address: Value, width: int, aq: Operand, rl: Operand) -> Value:
+        self.silent()
+        self.facts.reserves = width
         return self.unknown(width)
 
     def store_conditional(self, address: Value, value: Value, aq: Operand, rl: Operand) -> Value:
+        self.silent()
+        self.facts.conditional = value.width
         return self.unknown(64)
 
     def amo(self, op: str, address: Value, value: Value, aq: Operand, rl: Operand) -> Value:
+        self.silent()
         return self.unknown(value.width)
 
     def cas(self, address: Value, expected: Value, new: Value, aq: Operand, rl: Operand) -> Value:
+        self.silent()
         return self.unknown(new.width)
 
     def fp(self, op: str, fmt: str, *operands: Value, rm: Operand = 0, to: str = "") -> Value:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mpemu.codegen import lrsc
 from mpemu.codegen.core import Core, NeedsSlow, RegisterField
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import HANDLER, IMM, RECORD, SPIN_GAP, SPIN_YIELD, STRONGEST, Variant, operand_slots
@@ -270,15 +271,20 @@ class HandlerEmitter(Core):
         wanted = address & (-4096 | (width // 8 - 1))
         entry = b.pointer("%tlb", (address >> (12 - 5)) & ((DTLB_ENTRIES - 1) << 5))
         tag = b.load(b.pointer(entry, DTLB_ENTRY.offset[tag_name]))
-        hit, miss = b.label(), b.label()
-        b.branch_if((tag == wanted).raw, hit, miss, True)
-        b.place(miss)
-        self._missed()
-        b.place(hit)
+        self._only_if(tag == wanted)
         return b.to_pointer(address + b.load(b.pointer(entry, DTLB_ENTRY.offset["addend"])))
 
+    def _only_if(self, condition: Value) -> None:
+        """Where that is not so, it can't be done in this form of the body."""
+        b = self.b
+        go_on, leave = b.label(), b.label()
+        b.branch_if(condition.raw, go_on, leave, True)
+        b.place(leave)
+        self._missed()
+        b.place(go_on)
+
     def _missed(self) -> None:
-        """The inline TLB did not know the page: leave this form of the body."""
+        """Leave this form of the body (the inline TLB does not know the page, say)."""
         self.tail(f"@{self.slow_symbol}", self.rp, self.cnt)
 
     def load(self, address: Value, width: int) -> Value:
@@ -310,10 +316,34 @@ class HandlerEmitter(Core):
         return old
 
     def load_reserved(self, address: Value, width: int, aq: Operand, rl: Operand) -> Value:
-        return self.call("load_reserved", address, width // 8).lo(width)
+        distance = self._tight_distance()
+        if not self.fast or self.b.muted:
+            return self.call("load_reserved", address, width // 8, distance).lo(width)
+        if distance.constant == 0:
+            self._bail()
+            return Value(0, width)
+        self._only_if((distance != 0) & (self.s.tight_distrust == 0))
+        where = self._probe(address, width, "read_tag")
+        value = self.b.load(where, width, "seq_cst")
+        lrsc.note_tight(self, self._now() + distance, self.b.from_pointer(where), value)
+        return value
 
     def store_conditional(self, address: Value, value: Value, aq: Operand, rl: Operand) -> Value:
-        return self.call("store_conditional", address, value.zext(64), value.width // 8)
+        if not self.fast or self.b.muted:
+            return self.call("store_conditional", address, value.zext(64), value.width // 8)
+        where = self._probe(address, value.width, "write_tag")
+        self._only_if(lrsc.tight_is_due(self, self._now(), self.b.from_pointer(where), value.width // 8))
+        self.s.tight_word = 0
+        _, stored = self.b.compare_exchange(where, self.s.tight_value.lo(value.width), value)
+        return (~stored).zext(64)
+
+    def _tight_distance(self) -> Value:
+        """Of the LR that this is: instructions to its SC if they are a tight sequence (tight.py), else 0."""
+        return self.b.load(self.b.pointer(self.rp, IMM), invariant=True)
+
+    def _now(self) -> Value:
+        """instret of this instruction."""
+        return self.s.slice_end + Value(self.cnt, 64, self.b)
 
     def fence(self, predecessors: Operand, successors: Operand, fm: Operand) -> None:
         if not self.b.muted:

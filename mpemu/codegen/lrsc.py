@@ -1,8 +1,10 @@
 """Exact LR/SC: an SC fails if any other hart stored to the granule since the LR, ABA included.
 
-Only pages on which somebody has executed an LR pay (docs/design/0005). Each RAM page has a mark: UNMARKED; MARKING, or
-MARKING plus an epoch, while it is being marked; MARKED. Each hashed 64-byte granule has a version word: even, or odd
-while a store to it is under way on a page whose mark is not UNMARKED.
+In a tight sequence (tight.py) a comparison of values is exact, and this is all that its SC does; the inline forms of LR
+and SC (handlers.py) do nothing else. For other LRs only pages on which somebody has executed one pay
+(docs/design/0005). Each RAM page has a mark: UNMARKED; MARKING, or MARKING plus an epoch, while it is being marked;
+MARKED. Each hashed 64-byte granule has a version word: even, or odd while a store to it is under way on a page whose
+mark is not UNMARKED.
 
 Marking: set MARKING, take a new epoch, put it in the mark, ask every hart to drop its write tags. A hart acknowledges
 an epoch at a safepoint, which never lies between its look at a mark and the store that follows; an idle hart counts as
@@ -16,6 +18,7 @@ and then reads the epoch: one of the two sees the other.
 
 from __future__ import annotations
 
+from mpemu.codegen.core import Core
 from mpemu.codegen.memory import (
     ALL_ONES,
     LOAD_ACCESS_FAULT,
@@ -25,7 +28,7 @@ from mpemu.codegen.memory import (
     STORE_ACCESS_FAULT,
     STORE_MISALIGNED,
     WRITE,
-    cached,
+    dtlb_entry,
     is_marked,
     page_mark,
     ram_offset,
@@ -34,12 +37,14 @@ from mpemu.codegen.routines import Native, native
 from mpemu.codegen.spinlock import until_held
 from mpemu.codegen.tlb import for_each
 from mpemu.isa.value import Value
-from mpemu.layout import DTLB_ENTRY, HART, LINES, VERSION_WORDS
+from mpemu.layout import DTLB_ENTRY, HART, LINES, PAGE, VERSION_WORDS
 
 UNMARKED, MARKED, MARKING = 0, 1, 2
 """A page's mark; what is above MARKING is MARKING plus the epoch that marks the page (epochs begin with 1)."""
 KICK_EPOCH = 2
 """Bit of the `kick` line: an epoch is to be acknowledged."""
+DISTRUST = 16
+"""LRs that go by versions after a tight sequence was left for another SC to the same address."""
 
 
 def version_word(h: Native, offset: Value) -> str:
@@ -61,6 +66,14 @@ def lock_version(h: Native, offset: Value) -> None:
             with h.when(mine):
                 held()
     h.s.locked_version = h.b.from_pointer(word)
+
+
+@native
+def begin_update(h: Native, offset: Value) -> None:
+    """Before an atomic update of RAM at ``offset``, rmw_end behind it: on a marked page it holds the version."""
+    h.s.locked_version = 0
+    with h.when(is_marked(h, offset)):
+        h.call("lock_version", offset)
 
 
 @native
@@ -131,11 +144,12 @@ def mark_page(h: Native, offset: Value) -> None:
 
 
 def _ram_offset_of(h: Native, va: Value, size: Value, access: int, tag: str, bits: int, fault: int) -> Value:
-    """Offset in RAM of ``va``, by the TLB if it knows; the exception otherwise."""
+    """Offset in RAM of ``va``, by the TLB if it knows (with or without ``bits``); the exception otherwise."""
     result = h.local(0)
-    hit, known = cached(h, va, tag, bits)
-    with h.when(hit, likely=True):
-        result.set(known)
+    entry = dtlb_entry(h, va)
+    known = h.get(h.b.pointer(entry, DTLB_ENTRY.offset[tag])) & ~bits
+    with h.when(known == (va & -PAGE), likely=True):
+        result.set(va + h.get(h.b.pointer(entry, DTLB_ENTRY.offset["addend"])) - h.m.ram)
     with h.otherwise():
         offset, is_ram = ram_offset(h, h.call("translate", va, access, size))
         with h.when(~is_ram):
@@ -148,14 +162,44 @@ def _ram_offset_of(h: Native, va: Value, size: Value, access: int, tag: str, bit
     return result.get()
 
 
+def note_tight(h: Core, due: Value, address: Value, value: Value) -> None:
+    """The LR of a tight sequence (tight.py) read ``value`` at host ``address``; its SC is due at instret ``due``."""
+    h.s.tight_due = due
+    h.s.tight_word = address | _is_double(value.width // 8)
+    h.s.tight_value = value.zext(64)
+
+
+def tight_is_due(h: Core, now: Value, address: Value, size: int) -> Value:
+    """1 bit: an SC at host ``address`` and instret ``now`` ends the tight sequence that the last LR began."""
+    return (h.s.tight_due == now) & (h.s.tight_word == (address | _is_double(size)))
+
+
+def _is_double(size: int) -> int:
+    return size >> 3
+
+
 @native
-def load_reserved(h: Native, va: Value, size: Value) -> None:
-    """LR: the value; a reservation if the page is marked."""
+def load_reserved(h: Native, va: Value, size: Value, distance: Value) -> None:
+    """LR: the value. It begins a tight sequence if ``distance`` is not 0; else a reservation if the page is marked."""
     with h.when((va & (size - 1)) != 0):
         h.trap(LOAD_MISALIGNED, va)
     h.s.reservation = ALL_ONES
+    h.s.tight_due = 0
     offset = _ram_offset_of(h, va, size, READ, "read_tag", 0, LOAD_ACCESS_FAULT)
-    value = h.at(h.m.ram, offset)
+    where = h.at(h.m.ram, offset)
+    tight = h.local((distance != 0).zext(64))
+    with h.when(h.s.tight_distrust != 0):
+        h.s.tight_distrust = h.s.tight_distrust - 1
+        tight.set(0)
+    with h.when(tight.get() != 0):
+        due, address = h.s.instret + distance, h.m.ram + offset
+        with h.when(size == 4):
+            value = h.get(where, 32, "seq_cst")
+            note_tight(h, due, address, value)
+            h.ret(value.sext(64))
+        value = h.get(where, 64, "seq_cst")
+        note_tight(h, due, address, value)
+        h.ret(value)
     ready = h.local(1)
     with h.when(h.get(page_mark(h, offset), 32, "acquire") != MARKED, likely=False):
         ready.set(h.call("mark_page", offset))
@@ -166,20 +210,23 @@ def load_reserved(h: Native, va: Value, size: Value) -> None:
             h.s.reservation = offset
             h.s.reservation_version = before
     with h.when(size == 4):
-        h.ret(h.get(value, 32, "seq_cst").sext(64))
-    h.ret(h.get(value, 64, "seq_cst"))
+        h.ret(h.get(where, 32, "seq_cst").sext(64))
+    h.ret(h.get(where, 64, "seq_cst"))
 
 
 @native
 def store_conditional(h: Native, va: Value, value: Value, size: Value) -> None:
-    """SC: 0 on success. The compare-exchange of the version succeeds only if nobody wrote the granule since the LR."""
+    """SC: 0 on success."""
     with h.when((va & (size - 1)) != 0):
         h.trap(STORE_MISALIGNED, va)
     offset = _ram_offset_of(h, va, size, WRITE, "write_tag", MARKED_TAG, STORE_ACCESS_FAULT)
     reserved = h.s.reservation
     h.s.reservation = ALL_ONES
+    with h.when(h.s.tight_due != 0):
+        h.ret(h.call("end_tight", offset, value, size))
     with h.when(reserved != offset):
         h.ret(1)
+    # The compare-exchange of the version succeeds only if nobody wrote the granule since the LR.
     word = version_word(h, offset)
     version = h.s.reservation_version
     _, mine = h.b.compare_exchange(word, version, version | 1)
@@ -195,17 +242,47 @@ def store_conditional(h: Native, va: Value, value: Value, size: Value) -> None:
 
 
 @native
+def end_tight(h: Native, offset: Value, value: Value, size: Value) -> None:
+    """SC where the last LR began a tight sequence: 0 if it is the one, and memory still holds what the LR returned."""
+    address, reserved = h.m.ram + offset, h.s.tight_word
+    h.s.tight_word = 0
+    for width in (32, 64):
+        with h.when(size == width // 8):
+            due = (h.s.tight_due == h.s.instret) & (reserved == (address | _is_double(width // 8)))
+            with h.when(due):
+                h.call("begin_update", offset)
+                _, stored = h.b.compare_exchange(h.at(address), h.s.tight_value.lo(width), value.lo(width))
+                h.call("rmw_end")
+                h.ret((~stored).zext(64))
+    with h.when((reserved & -2) == address):  # this LR and this SC are a pair, but not by the expected path
+        h.s.tight_distrust = DISTRUST
+    h.ret(1)
+
+
+@native
+def reservation_lasts(h: Native) -> None:
+    """1: there is a reservation, and nobody has been seen to write there (in a tight sequence: by the value)."""
+    with h.when(h.s.tight_due != 0):
+        word = h.s.tight_word
+        with h.when(word == 0):
+            h.ret(0)
+        with h.when((word & 1) == 0):
+            h.ret(h.get(h.at(word), 32, "monotonic") == h.s.tight_value.lo(32))
+        h.ret(h.get(h.at(word - 1), order="monotonic") == h.s.tight_value)
+    with h.when(h.s.reservation == ALL_ONES):
+        h.ret(0)
+    h.ret(h.get(version_word(h, h.s.reservation), order="monotonic") == h.s.reservation_version)
+
+
+@native
 def wait_on_reservation(h: Native, short: Value) -> None:
-    """WRS: until the reserved granule's version changes or an interrupt line rises, at most some twenty yields.
+    """WRS: until the reservation is gone or an interrupt line rises, at most some twenty yields.
 
     1: the handler shall give the turn away, since in deterministic mode nobody else runs meanwhile.
     """
-    with h.when(h.s.reservation == ALL_ONES):
-        h.ret(0)
-    word = version_word(h, h.s.reservation)
     turns = h.local(0)
     with h.loop() as done:
-        with h.when(h.get(word, order="monotonic") != h.s.reservation_version):
+        with h.when(h.call("reservation_lasts") == 0):
             done()
         with h.when(h.get(h.hart("lines"), order="monotonic") != 0):
             done()

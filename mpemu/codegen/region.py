@@ -25,6 +25,7 @@ from mpemu.codegen.facts import facts
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import RECORD, STRONGEST, Variant
+from mpemu.codegen.tight import tight_distance_on
 from mpemu.isa.fp import RMM
 from mpemu.isa.hart import Operand
 from mpemu.isa.profiles import IsaSpec
@@ -66,7 +67,7 @@ class Region:
     """What is translated: blocks of steps by their first offset, ``head`` first."""
 
     def __init__(self, isa: IsaSpec, page: bytes, head: int) -> None:
-        self.head = head
+        self.head, self.page = head, page
         self._isa = isa
         self.steps: dict[int, Step] = {}
         leaders = {head}
@@ -239,7 +240,7 @@ class _Context:
         self.module.define(b)
 
     def _step(self, step: Step) -> None:
-        if step.at in self.region.spins:
+        if step.at in self.region.spins and not step.is_branch:
             self.leave("interpret", step.at, self.retired())
             return
         emitter = _StepEmitter(self, step)
@@ -382,6 +383,9 @@ class _StepEmitter(HandlerEmitter):
     def jump(self, target: Value) -> None:
         if self.b.muted:
             return
+        if self._step.at in self._context.region.spins:  # nobody waits in here
+            self._context.leave("interpret", self._step.at, self._context.retired())
+            return
         retired = self._context.retired(1)
         if isinstance(target, _Pc):
             self._context.go(target.at, self._step.at, retired)
@@ -399,6 +403,12 @@ class _StepEmitter(HandlerEmitter):
 
     def _missed(self) -> None:
         self._context.leave("interpret", self._step.at, self._context.retired())
+
+    def _tight_distance(self) -> Value:
+        return Value(tight_distance_on(self._context.region.page, self._step.at, self._context.isa), 64)
+
+    def _now(self) -> Value:
+        return self.s.slice_end + self._context.retired()
 
 
 def region_ir(isa: IsaSpec, page: bytes, head: int, symbols: dict[str, int], name: str = "region") -> tuple[str, int]:

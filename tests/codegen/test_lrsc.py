@@ -267,3 +267,67 @@ def test_torture_finds_a_protocol_that_is_broken() -> None:
     """The page is marked behind the writer's back: its stores don't go by the version."""
     between, wrong = torture(forge=True)
     assert wrong > between // 2 > 0
+
+
+# -- one word, updated in every way at once
+ADDERS: dict[str, list[bytes]] = {  # s0: the word, a0: how often
+    "tight": [
+        asm("lr.d", rd=T0, rs1=S0, aq=0, rl=0),
+        asm("addi", rd=T0, rs1=T0, imm=1),
+        asm("sc.d", rd=T1, rs2=T0, rs1=S0, aq=0, rl=0),
+        asm("sltiu", rd=T1, rs1=T1, imm=1),
+        asm("add", rd=A0, rs1=A0, rs2=T1),
+    ],
+    "by versions": [
+        asm("lr.d", rd=T0, rs1=S0, aq=0, rl=0),
+        asm("ld", rd=T2, rs1=S0, imm=128),
+        asm("addi", rd=T0, rs1=T0, imm=1),
+        asm("sc.d", rd=T1, rs2=T0, rs1=S0, aq=0, rl=0),
+        asm("sltiu", rd=T1, rs1=T1, imm=1),
+        asm("add", rd=A0, rs1=A0, rs2=T1),
+    ],
+    "amo": [
+        asm("addi", rd=T0, rs1=0, imm=1),
+        asm("amoadd.d", rd=0, rs2=T0, rs1=S0, aq=0, rl=0),
+        asm("addi", rd=A0, rs1=A0, imm=1),
+    ],
+}
+ADDITIONS = 3_000_000
+"""By each of two harts; some tenths of a second."""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("tight", "tight"), ("tight", "by versions"), ("tight", "amo"), ("by versions", "amo")]
+)
+def test_no_addition_is_lost(one: str, other: str) -> None:
+    assert add_at_once(one, other) == 0
+
+
+def test_a_lost_addition_would_be_noticed() -> None:
+    """The page is marked behind the back of the tight sequences: they don't go by the version."""
+    assert add_at_once("tight", "by versions", forge=True) > 0
+
+
+def add_at_once(*ways: str, forge: bool = False) -> int:
+    """How many additions got lost."""
+    harts = Harts()
+    for index, way in enumerate(ways):
+        loop = b"".join(ADDERS[way])
+        harts.memory.write(
+            CODE + index * PAGE, loop + asm("bne", rs1=A0, rs2=A1, imm=-len(loop)) + asm("jal", rd=0, imm=0)
+        )
+    views = [harts.hart(index) for index in range(len(ways))]
+
+    def run(index: int) -> None:
+        engine = Engine(harts.blob, harts.memory, index)
+        engine.reset(pc=CODE + index * PAGE, isa=harts.isa)
+        engine.hart.x[S0], engine.hart.x[A1] = WORD, ADDITIONS
+        engine.run()
+
+    with process(lambda: run(0)):
+        if forge:
+            assert wait_until(lambda: views[0].x[A0] > 1000, 30)
+            harts.mark().value = MARKED
+        with process(lambda: run(1)):
+            assert wait_until(lambda: all(view.x[A0] == ADDITIONS for view in views), 60)
+    return len(ways) * ADDITIONS - harts.load(WORD)
