@@ -230,6 +230,8 @@ class _Context:
             for step in self.region.block(leader):
                 self._step(step)
                 at = step.at + step.length
+                if b.terminated:  # the interpreter goes on; behind it comes back by a record
+                    break
             if not b.terminated and at == PAGE:  # the record behind the page's last one goes on
                 self.leave("dispatch", PAGE, self.retired())
             elif not b.terminated:
@@ -412,11 +414,14 @@ class _StepEmitter(HandlerEmitter):
 
 
 def region_ir(isa: IsaSpec, page: bytes, head: int, symbols: dict[str, int], name: str = "region") -> tuple[str, int]:
-    """IR of the region at page offset ``head`` of ``page`` (4096 bytes) and its number of guest instructions.
+    """IR of the region at page offset ``head`` of ``page`` (4096 bytes) and its number of guest instructions: 0, and no
+    IR, if what is there is no instruction, or one that lies on two pages.
 
     ``symbols`` are the interpreter's, by offset from its start.
     """
     region = Region(isa, page, head)
+    if not region.steps:
+        return "", 0
     module = Module()
     _Context(module, isa, region, symbols, name).define()
     return module.text(), len(region.steps)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,14 +78,15 @@ def word(value: int) -> bytes:
 class Generator:
     """Makes programs from a seed; the same seed makes the same programs."""
 
-    def __init__(self, seed: int, half_precision: bool = False) -> None:
-        self.rng = random.Random(seed)
-        extensions = PLAIN_EXTENSIONS | ({"Zfh", "Zfhmin"} if half_precision else set())
+    def __init__(self, seed: int, more: Collection[str] = (), kept: Collection[int] = frozenset(KEPT)) -> None:
+        """``more`` extensions to take plain instructions from; ``kept`` registers are never written."""
+        self.rng, self.kept = random.Random(seed), kept
+        extensions = PLAIN_EXTENSIONS | set(more)
         self.plain = [i for i in INSNS.values() if i.ext in extensions and i.name not in NOT_PLAIN]
         self.plain = [i for i in self.plain if i.name not in ("flh", "fsh")]
         self.amos = [i for i in INSNS.values() if i.ext == "Zaamo"]
         bases = {i.name for i in self.plain} | LOADS | STORES
-        self.short = [c for c in COMPRESSED if c.ext == "C" and c.base in bases and c.name != "c.addi16sp"]
+        self.short = [c for c in COMPRESSED if c.ext in {"C", *more} and c.base in bases and c.name != "c.addi16sp"]
         self.kinds = (
             (self.plain_insn, 40),
             (self.short_insn, 25),
@@ -102,11 +103,11 @@ class Generator:
     def destination(self) -> int:
         while True:
             register = self.rng.randrange(32)
-            if register not in KEPT:
+            if register not in self.kept:
                 return register
 
     def nonzero_destination(self) -> int:
-        return self.destination() or 7
+        return self.destination() or 10
 
     def immediate(self, width: int) -> int:
         top = 1 << (width - 1)
@@ -153,7 +154,7 @@ class Generator:
                 operands[name] = self.immediate(place.width) >> low << low
             else:
                 operands[name] = self.rng.randrange(1 << place.width) >> low << low
-        if operands.get("rd", 0) in KEPT or any(operands[n] == 0 for n in short.nonzero):
+        if operands.get("rd", 0) in self.kept or any(operands[n] == 0 for n in short.nonzero):
             return None
         if short.name in ("c.slli", "c.srli", "c.srai") and not operands["shamt"]:
             return None  # a hint
@@ -191,7 +192,7 @@ class Generator:
             (self.encode("auipc", rd=rd, imm=upper), self.encode("addi", rd=rd, rs1=rd, imm=lower)),
             (self.encode("slli", rd=rd, rs1=rs, shamt=shift), self.encode("srli", rd=rd, rs1=rd, shamt=shift)),
             (self.encode("slli", rd=rd, rs1=rs, shamt=32), self.encode("srai", rd=rd, rs1=rd, shamt=30)),
-            (self.encode("mulhu", rd=rd, rs1=BASE, rs2=rs), self.encode("mul", rd=lower & 1, rs1=BASE, rs2=rs)),
+            (self.encode("mulhu", rd=rd, rs1=BASE, rs2=rs), self.encode("mul", rd=10 * (lower & 1), rs1=BASE, rs2=rs)),
             (self.encode("add", rd=rd, rs1=0, rs2=BASE), self.encode("ld", rd=rd, rs1=rd, imm=lower // 2)),
         ))  # fmt: skip
         compare = self.encode("slt", rd=rd, rs1=rs, rs2=self.rng.randrange(32))

@@ -1,0 +1,81 @@
+"""A lab whose harts run translated code, deterministically: the translator serves in this process, when told to."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from mpemu.codegen.translator import Translator, Work
+from mpemu.layout import PAGE, TRANSLATOR
+from mpemu.shm import Segment
+from tests.codegen.lab import Lab
+from tests.codegen.native_hart import RAM
+
+RECORD_BYTES_PER_CODE_BYTE = 8
+
+
+class LoudTranslator(Translator):
+    """What goes wrong with a region ends the test and not just the region."""
+
+    trouble: Exception | None = None
+
+    def _translate(self, *arguments: Any) -> Any:
+        try:
+            return super()._translate(*arguments)
+        except Exception as error:
+            self.trouble = error
+            raise
+
+
+class TranslatedLab(Lab):
+    """:meth:`translate` makes regions, and harts use them at once. Nothing else is ever translated: runs end before
+    a slice does. One lab at a time: all share the blob's memory for regions."""
+
+    def __init__(self, harts: int = 1, size: int = 1 << 20) -> None:
+        super().__init__(harts, size)
+        self._segment = Segment("regions", TRANSLATOR.size)
+        self.shared: Any = TRANSLATOR.view(self._segment.map)
+        self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.shared.doorbell = self._doorbell
+        code = mmap.mmap(self.blob.regions_fd, 0)
+        for index in range(harts):
+            hart = self.hart(index)
+            hart.translator, hart.hotness = self._segment.address, 1
+        work = Work(self.isa, self.blob.symbols, self.shared, code, self.blob.regions_start, self._doorbell)
+        self._translator = LoudTranslator(work)
+
+    def close(self) -> None:
+        """Give descriptors and memory back."""
+        os.close(self._doorbell)
+        self._translator = None  # type: ignore[assignment]
+        del self.shared
+        self._segment.close()
+
+    def record(self, address: int, hart: int = 0) -> int:
+        """Host address of the record of physical ``address``, its page entered in the decode cache."""
+        page = (address - RAM) >> 12
+        records = self.routine("code_page", self.memory.ram_address + page * PAGE, page, hart=hart).result
+        return records + address % PAGE * RECORD_BYTES_PER_CODE_BYTE
+
+    def translate(self, *addresses: int, hart: int = 0) -> int:
+        """Translate what begins at these physical addresses, and put it into use by all harts: how many regions are
+        new. (None where there is nothing worth it.)"""
+        before = self.shared.published
+        for address in addresses:
+            self.routine("sample", self.record(address, hart), hart=hart)
+            self._translator.serve()
+            if trouble := self._translator.trouble:
+                self._translator.trouble = None
+                raise AssertionError(f"the translator failed at {address:#x}") from trouble
+        for index in range(len(self.engines)):
+            self.routine("use_new_regions", hart=index)
+        published: int = self.shared.published
+        return published - before
+
+    def translated(self, addresses: Iterable[int], hart: int = 0) -> set[int]:
+        """Which of these physical addresses lead to a region now."""
+        handlers = {a: ctypes.c_uint32.from_address(self.record(a, hart)).value for a in addresses}
+        return {a for a, handler in handlers.items() if handler >= self.blob.regions_start}
