@@ -62,22 +62,31 @@ def mpemu_command(side: str, settings: Settings, config: str) -> list[str]:
     return [sys.executable, "-m", "mpemu", "run", str(ROOT / "configs" / config), "--set", f"engine.mode={mode}"]
 
 
+def _interpreter(config: str) -> Path:
+    """Where the cache has the interpreter for a shipped config; made if need be."""
+    try:
+        isa = IsaSpec.parse(load_config(ROOT / "configs" / config).harts.isa)
+        if not blob_path(isa).exists():
+            load_blob(isa)
+        return blob_path(isa)
+    except MpemuError as error:
+        raise BenchError(f"mpemu run {config}: {error}") from None
+
+
 @contextlib.contextmanager
 def cache_of(side: str, config: str) -> Iterator[dict[str, str]]:
-    """The environment that gives mpemu this side's cache.
+    """The environment that gives an emulator this side's cache. BenchError.
 
-    The cold one is new and goes away afterwards: it has the interpreter, which is made once per mpemu version and not
-    what is measured, and the Linux guest, but nothing translated.
+    The interpreter is made before, once per mpemu version: that is not what is measured. The cold cache is new and goes
+    away afterwards: it has the interpreter and the Linux guest, but nothing translated.
     """
+    if not is_mpemu(side):
+        yield {}
+        return
+    interpreter = _interpreter(config)
     if side != "mpemu-cold":
         yield {}
         return
-    try:
-        isa = IsaSpec.parse(load_config(ROOT / "configs" / config).harts.isa)
-        load_blob(isa)  # makes the interpreter if need be
-    except MpemuError as error:
-        raise BenchError(f"mpemu with a cold cache: {error}") from None
-    interpreter = blob_path(isa)
     with tempfile.TemporaryDirectory(prefix="mpemu-bench-") as directory:
         copy = Path(directory) / interpreter.relative_to(cache_dir())
         copy.parent.mkdir(parents=True, mode=0o700)

@@ -20,7 +20,8 @@ REACHED = {True: "yes", False: "NO", None: "?"}
 
 def show(console: Console, comparison: Comparison, sides: Sequence[str]) -> None:
     """All of it."""
-    console.print(rows_table(comparison, [side for side in sides if any(_cells(comparison, side))]))
+    if comparison.rows:
+        console.print(rows_table(comparison, [side for side in sides if any(_cells(comparison, side))]))
     if comparison.means():
         console.print(means_table(comparison))
     for side in sides:

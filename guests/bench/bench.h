@@ -1,6 +1,6 @@
 /* The benchmark guest: runs one kernel at a time for a fixed time and says how much work was done.
  *
- * Every kernel is measured in two passes: the first finds caches and translators cold, the second finds them settled.
+ * Every kernel runs in passes: the first finds caches and translators cold, the last one, which counts, finds them settled.
  */
 #ifndef BENCH_H
 #define BENCH_H
