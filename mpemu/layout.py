@@ -233,6 +233,7 @@ HART = Struct(
         Item("yields", "u64", "hart", "times a spinning hart gave its core away"),
         Item("sleeps", "u64", "hart", "WFI that slept"),
         Item("pages_decoded", "u64", "hart", "code pages entered in the decode cache"),
+        Item("pages_marked", "u64", "hart", "pages that this hart marked for LR/SC"),
         Item("requests", "u64", "hart", "translations asked for"),
         Item("requests_dropped", "u64", "hart", "places that were hot while no slot of TRANSLATOR.requests was free"),
         # -- written by others: cache lines of their own

@@ -26,6 +26,8 @@ class HartStatistics:
     tlb_misses: int
     mmio_near: int
     pages_decoded: int
+    pages_marked: int
+    """For LR/SC (docs/design/0005)."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def gather(memory: MachineMemory, seconds: float, before_reset: list[int]) -> Ma
                 hart.tlb_misses,
                 hart.mmio_near,
                 hart.pages_decoded,
+                hart.pages_marked,
             )
         )
     return MachineStatistics(seconds, tuple(harts))

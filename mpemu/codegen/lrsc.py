@@ -140,6 +140,7 @@ def mark_page(h: Native, offset: Value) -> None:
         h.call("spin_hint")  # whoever has to acknowledge may need this core
         h.ret(0)
     h.put(mark, MARKED, 32, order="seq_cst")
+    h.count("pages_marked")
     h.ret(1)
 
 
