@@ -22,7 +22,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 
 from mpemu.errors import ProtocolError
-from mpemu.fence import full_fence
+from mpemu.fence import full_fence, order_fence
 from mpemu.layout import LINES
 from mpemu.memory import MachineMemory
 from mpemu.messages import Message, Reply, decode, encode
@@ -122,6 +122,7 @@ class VCpuPort:
                 self._bell.clear()
             slot[ASLEEP] = 0
             self._spin.learn(monotonic_ns() - began + self._spin.budget_ns)
+        order_fence()
         reply = decode(bytes(self._slot_bytes[: slot[LENGTH]]))
         if not isinstance(reply, Reply):
             raise ProtocolError(f"{type(reply).__name__} in the reply slot")
@@ -215,6 +216,7 @@ class Switchboard:
         data, slot = encode(reply), self._slots[vcpu]
         self._slot_bytes[vcpu][: len(data)] = data
         slot[LENGTH] = len(data)
+        order_fence()
         slot[SEQUENCE] += 1
         full_fence()
         if slot[ASLEEP]:

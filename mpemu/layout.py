@@ -146,6 +146,7 @@ TRANSLATOR = Struct(
         Item("stop", "u64", "coordinator", "1: write what has to be kept, and end"),
         Item("published", "u64", "translator", "regions that are complete, written last", align=64),
         Item("pages", "u64", "translator", "pages that are complete"),
+        Item("code_end", "u64", "translator", "handler offset behind all code of regions that are complete"),
         Item("code_used", "u64", "translator", "bytes of region memory given out; written before they are used"),
         # statistics, restarts of the translator included
         Item("units_translated", "u64", "translator", "units compiled and published"),
@@ -198,7 +199,7 @@ HART = Struct(
         Item("locked_version", "u64", "hart", "address of the version word that a slow RMW holds, or 0"),
         Item("spin_count", "u64", "hart", "%cnt (see codegen/handlers.py) at the last turn of a spin loop"),
         Item("spins", "u64", "hart", "spin iterations since the last yield"),
-        Item("fcsr_host", "u64", "hart", "modes and flags of the host's FPU while the hart is at rest (codegen/host.py)"),
+        Item("fcsr_host", "u64", "hart", "modes and flags of the host's FPU while the hart rests (codegen/host.py)"),
         # -- why run() returned
         Item("exit_reason", "u64", "hart", "ExitReason"),
         Item("mmio_address", "u64", "hart", "physical address of the far access"),
@@ -221,6 +222,7 @@ HART = Struct(
         # -- translation (codegen/hot.py)
         Item("translator", "u64", "build", "address of TRANSLATOR, 0: none"),
         Item("hotness", "u64", "build", "samples at one place that make it hot"),
+        Item("code_synced", "u64", "hart", "handler offset below which this hart may execute what others have written"),
         Item("regions_seen", "u64", "hart", "regions of TRANSLATOR that were looked at"),
         Item("heat", "u8", "hart", "samples by hashed record", HEAT),
         # -- statistics

@@ -3,12 +3,14 @@
 Words of 8 bytes: ``head`` (bytes ever written; the writer's), ``tail`` (bytes ever read; the reader's), each on a cache
 line of its own, then the data. A record is a word with the payload's length and the payload padded to whole words; it
 may wrap around the end of the data. The writer moves ``head`` after the data, the reader moves ``tail`` after it has
-copied them: on x86-64 stores are seen in their order (see fence.py), so neither sees bytes that aren't there.
+copied them, with fences between (fence.py): neither sees bytes that aren't there. The writer needs none between its
+look at ``tail`` and the data: a store never overtakes the load that decides about it.
 """
 
 from __future__ import annotations
 
 from mpemu.errors import InternalError, ProtocolError
+from mpemu.fence import order_fence
 
 WORD = 8
 HEAD, TAIL, DATA = 0, 8, 16
@@ -41,6 +43,7 @@ class Ring:
         self._data[start : start + first] = payload[:first]
         if first < length:
             self._data[: length - first] = payload[first:]
+        order_fence()
         words[HEAD] = head + WORD + padded
 
     def pop(self) -> bytes | None:
@@ -49,6 +52,7 @@ class Ring:
         tail, head = words[TAIL], words[HEAD]
         if tail == head:
             return None
+        order_fence()
         length = words[DATA + tail % self.capacity // WORD]
         used = WORD + -(-length // WORD) * WORD
         if not used <= head - tail <= self.capacity or head % WORD or tail % WORD:
@@ -58,5 +62,6 @@ class Ring:
         payload = bytes(self._data[start : start + first])
         if first < length:
             payload += bytes(self._data[: length - first])
+        order_fence()
         words[TAIL] = tail + used
         return payload

@@ -89,6 +89,18 @@ class Segment:
             self.map.close()
 
 
+def map_memory(address: int | None, size: int, protection: int, flags: int, fd: int) -> int:
+    """mmap(2): the address. Python's mmap module neither takes one nor tells that of what is not writable. OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    found: int | None = libc.mmap(address, size, protection, flags, fd, 0)
+    if found is None or found == ctypes.c_size_t(-1).value:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return found
+
+
 def _open_unnamed(purpose: str) -> int:
     """A descriptor of a new, empty segment whose name is gone already."""
     while True:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mpemu.codegen.core import Core
 from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.records import STRONGEST, Variant
+from mpemu.codegen.records import Variant, ordering_bits
 from mpemu.isa.hart import Isa, Operand, Routine
 from mpemu.isa.registry import X_FIELDS
 from mpemu.isa.value import Value
@@ -167,7 +167,7 @@ class _Probe(Core):
 def facts(isa: Isa, variant: Variant) -> Facts:
     """Trace the body of ``variant``."""
     probe = _Probe(isa, variant)
-    fixed = {**STRONGEST, **dict(variant.fixed)}
+    fixed = {**ordering_bits(variant.insn), **dict(variant.fixed)}
     insn = variant.insn
     insn.body(probe, *(fixed[n] if n in fixed else _Named(n, probe.b) for n in insn.operands))
     found = probe.facts

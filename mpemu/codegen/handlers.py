@@ -18,7 +18,7 @@ from typing import Any
 from mpemu.codegen import lrsc
 from mpemu.codegen.core import Core, NeedsSlow, RegisterField
 from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.records import HANDLER, IMM, RECORD, SPIN_GAP, SPIN_YIELD, STRONGEST, Variant, operand_slots
+from mpemu.codegen.records import HANDLER, IMM, RECORD, SPIN_GAP, SPIN_YIELD, Variant, operand_slots, ordering_bits
 from mpemu.isa.hart import Isa, Operand
 from mpemu.isa.value import Value, value_of
 from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, HART, ITLB_ENTRIES, ITLB_ENTRY, REGIME
@@ -97,8 +97,7 @@ class HandlerEmitter(Core):
             else:
                 raw = b.load(b.pointer(self.rp, slot), 8, invariant=True).zext(64).raw
                 bound[name] = RegisterField(raw, b) if name == "rd" else Value(raw, 64, b)
-        strongest = {k: v for k, v in STRONGEST.items() if k in self.variant.insn.operands}
-        return {**bound, **fixed, **strongest}
+        return {**bound, **fixed, **ordering_bits(self.variant.insn)}
 
     def emit(self) -> None:
         """The body; open at the end if it falls through."""
@@ -301,22 +300,29 @@ class HandlerEmitter(Core):
     def amo(self, op: str, address: Value, value: Value, aq: Operand, rl: Operand) -> Value:
         name = _AMO.get(op, op)
         if self.fast and not self.b.muted:
-            return self.b.atomic_rmw(name, self._probe(address, value.width, "write_tag"), value)
-        where = self.b.to_pointer(self.call("rmw_begin", address, value.width // 8))
-        old = self.b.atomic_rmw(name, where, value)
-        self.call("rmw_end")
+            old = self.b.atomic_rmw(name, self._probe(address, value.width, "write_tag"), value)
+        else:
+            where = self.b.to_pointer(self.call("rmw_begin", address, value.width // 8))
+            old = self.b.atomic_rmw(name, where, value)
+            self.call("rmw_end")
+        self.b.module.host.after_atomic(self.b)
         return old
 
     def cas(self, address: Value, expected: Value, new: Value, aq: Operand, rl: Operand) -> Value:
         if self.fast and not self.b.muted:
-            return self.b.compare_exchange(self._probe(address, new.width, "write_tag"), expected, new)[0]
-        where = self.b.to_pointer(self.call("rmw_begin", address, new.width // 8))
-        old, _ = self.b.compare_exchange(where, expected, new)
-        self.call("rmw_end")
+            old, _ = self.b.compare_exchange(self._probe(address, new.width, "write_tag"), expected, new)
+        else:
+            where = self.b.to_pointer(self.call("rmw_begin", address, new.width // 8))
+            old, _ = self.b.compare_exchange(where, expected, new)
+            self.call("rmw_end")
+        self.b.module.host.after_atomic(self.b)
         return old
 
     def load_reserved(self, address: Value, width: int, aq: Operand, rl: Operand) -> Value:
         distance = self._tight_distance()
+        if not self.b.muted:
+            with self.b.when(value_of(rl) != 0, likely=False):
+                self.b.fence()
         if not self.fast or self.b.muted:
             return self.call("load_reserved", address, width // 8, distance).lo(width)
         if distance.constant == 0:
@@ -330,11 +336,14 @@ class HandlerEmitter(Core):
 
     def store_conditional(self, address: Value, value: Value, aq: Operand, rl: Operand) -> Value:
         if not self.fast or self.b.muted:
-            return self.call("store_conditional", address, value.zext(64), value.width // 8)
+            failed = self.call("store_conditional", address, value.zext(64), value.width // 8)
+            self.b.module.host.after_atomic(self.b)
+            return failed
         where = self._probe(address, value.width, "write_tag")
         self._only_if(lrsc.tight_is_due(self, self._now(), self.b.from_pointer(where), value.width // 8))
         self.s.tight_word = 0
         _, stored = self.b.compare_exchange(where, self.s.tight_value.lo(value.width), value)
+        self.b.module.host.after_atomic(self.b)
         return (~stored).zext(64)
 
     def _tight_distance(self) -> Value:

@@ -70,6 +70,10 @@ class Host(Protocol):
         """Keep the orders whose bits (of 1 bit) are set, of accesses before and behind: earlier stores and later loads;
         earlier loads and everything later; earlier stores and later stores."""
 
+    def after_atomic(self, b: Builder) -> None:
+        """Behind a sequentially consistent read-modify-write of the guest's: also its write comes before all that
+        follows, as RVWMO wants of .aq, not only its read."""
+
     # -- floating point; ``state`` points to the HART struct
     @property
     def CANONICAL_NANS(self) -> bool:

@@ -149,6 +149,10 @@ def guest_fence(b: Builder, store_load: Value, load_any: Value, store_store: Val
             _call(b, "void", "dmb", ("i32", kind))
 
 
+def after_atomic(b: Builder) -> None:
+    _call(b, "void", "dmb", ("i32", _ISH))
+
+
 # -- floating point
 CANONICAL_NANS = True
 _UFC = 8

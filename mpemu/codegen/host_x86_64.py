@@ -68,6 +68,10 @@ def guest_fence(b: Builder, store_load: Value, load_any: Value, store_store: Val
         b.fence()
 
 
+def after_atomic(b: Builder) -> None:
+    """Nothing: LOCK-prefixed instructions are full fences."""
+
+
 def flags_of(saved: int) -> int:
     """fflags in a saved ``fcsr_host``, for readers of a hart that is not running."""
     return sum(flag for flag, bit in _FLAGS if saved >> bit & 1)

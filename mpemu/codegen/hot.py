@@ -114,6 +114,9 @@ def _same(h: Native, number: Value, page: Value) -> Value:
 def use_new_regions(h: Native) -> None:
     """Look at what has been published since the last time."""
     published = h.get(_shared(h, "published"), order="acquire")
+    end = h.get(_shared(h, "code_end"))
+    h.b.module.host.sync_code(h.b, h.at(h.s.handlers, h.s.code_synced), h.at(h.s.handlers, end))
+    h.s.code_synced = end
 
     def one(i: Value) -> None:
         index = (h.s.regions_seen + i) & (MAX_REGIONS - 1)

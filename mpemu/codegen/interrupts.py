@@ -45,8 +45,8 @@ def mtime(h: Native) -> None:
 
 @native
 def irq_lines(h: Native) -> None:
-    """The lines as mip bits."""
-    lines = h.get(h.hart("lines"), order="monotonic")
+    """The lines as mip bits. Whoever sees a line raised sees what was written before that."""
+    lines = h.get(h.hart("lines"), order="acquire")
     bits = Value(0, 64)
     for name, bit in MIP_BIT.items():
         bits = bits | (((lines >> (8 * LINES.index(name))) & 1) << bit)

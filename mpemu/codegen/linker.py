@@ -75,7 +75,8 @@ def link(object_file: bytes) -> Blob:
                 try:
                     alignment = max(alignment, host.relocate(image, r["r_info_type"], place, target))
                 except ValueError as error:
-                    raise LinkError(f"{error} against {symbol.name}") from None
+                    name = symbol.name or sections[symbol["st_shndx"]].name
+                    raise LinkError(f"{error} against {name}") from None
 
     offsets = {s.name: base[s["st_shndx"]] + s["st_value"] for s in symbols if s.name and s["st_shndx"] in base}
     return Blob(bytes(image), offsets, alignment)

@@ -85,7 +85,7 @@ def make_load(width: int) -> Routine:
                 _load_across(h, va, size)
             hit, known = cached(h, va, "read_tag")
             with h.when(hit):  # misaligned
-                h.ret(h.b.load(h.at(h.m.ram, known), width, align=1))
+                h.ret(_load_misaligned(h, h.at(h.m.ram, known), width))
         h.count("tlb_misses")
         pa = h.call("translate", va, READ, size)
         offset, is_ram = ram_offset(h, pa)
@@ -93,14 +93,21 @@ def make_load(width: int) -> Routine:
             h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["read_tag"], 0)
             host = h.at(h.m.ram, offset)
             with h.when((va & (size - 1)) != 0):
-                h.ret(h.b.load(host, width, align=1))
-            h.ret(h.get(host, width, "monotonic"))
+                h.ret(_load_misaligned(h, host, width))
+            h.ret(h.get(host, width, h.b.module.host.GUEST_LOAD))
         with h.when((pa & (size - 1)) != 0):
             h.trap(LOAD_ACCESS_FAULT, va)
         h.ret(h.call("device_load", pa, size, va))
 
     slow_load.__name__ = f"slow_load{width}"
     return native(slow_load)
+
+
+def _load_misaligned(h: Native, pointer: str, width: int) -> Value:
+    """Within a page. In order as an aligned load is, but not in one piece."""
+    value = h.b.load(pointer, width, align=1)
+    h.b.fence("acquire")
+    return value
 
 
 def _consume_latch(h: Native, va: Value, fault: int) -> None:
@@ -115,7 +122,7 @@ def _load_across(h: Native, va: Value, size: int) -> None:
     """A load that crosses a page, byte by byte; both pages are translated before anything is read."""
     value = h.local(0)
     for i, host in enumerate(_bytes_across(h, va, size, READ, LOAD_ACCESS_FAULT)):
-        value.set(value.get() | (h.get(h.at(host), 8, "monotonic").zext(64) << (8 * i)))
+        value.set(value.get() | (h.get(h.at(host), 8, h.b.module.host.GUEST_LOAD).zext(64) << (8 * i)))
     h.ret(value.get())
 
 

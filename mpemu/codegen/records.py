@@ -19,8 +19,15 @@ RECORD_PAGE = RECORD_PAGE_SIZE
 
 HANDLER, A, B, C, D, IMM = 0, 4, 5, 6, 7, 8
 _FIXED_SLOTS = {"rd": A, "fd": A, "rs1": B, "fs1": B, "rs2": C, "fs2": C, "rs3": D, "fs3": D}
-# Ordering bits are not recorded: generated atomics are always sequentially consistent.
-STRONGEST = {"aq": 1, "rl": 1}
+
+
+def ordering_bits(insn: Insn) -> dict[str, int]:
+    """Of the operands aq and rl those that are not recorded: generated atomics always have the strongest order.
+
+    But .rl of an LR is recorded. To keep its load behind earlier stores takes a fence, for which few LRs ask.
+    """
+    names = ("aq",) if insn.name.startswith("lr.") else ("aq", "rl")
+    return {name: 1 for name in names if name in insn.operands}
 
 
 def operand_slots(insn: Insn) -> dict[str, int]:
@@ -28,7 +35,7 @@ def operand_slots(insn: Insn) -> dict[str, int]:
     slots = {name: _FIXED_SLOTS[name] for name in insn.operands if name in _FIXED_SLOTS}
     free = [s for s in (A, B, C, D) if s not in slots.values()]
     for name in insn.operands:
-        if name in slots or name in STRONGEST:
+        if name in slots or name in ordering_bits(insn):
             continue
         f = insn.pattern.fields[name]
         if not f.signed and f.width <= 8 and free and name != "csr":

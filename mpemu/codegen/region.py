@@ -24,7 +24,7 @@ from mpemu.codegen.decoder import MAX_SPIN_LOOP
 from mpemu.codegen.facts import facts
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
 from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.records import RECORD, STRONGEST, Variant
+from mpemu.codegen.records import RECORD, Variant, ordering_bits
 from mpemu.codegen.tight import tight_distance_on
 from mpemu.isa.fp import RMM
 from mpemu.isa.hart import Operand
@@ -367,7 +367,7 @@ class _StepEmitter(HandlerEmitter):
         self.b.store(self._context.fp_written, 1)
 
     def fields(self) -> dict[str, Operand]:
-        return {**self._step.operands, **{k: v for k, v in STRONGEST.items() if k in self._step.operands}}
+        return {**self._step.operands, **ordering_bits(self._step.insn)}
 
     @property
     def pc(self) -> Value:

@@ -84,7 +84,8 @@ def flush_tlb(h: Native) -> None:
 
 @native
 def flush_code(h: Native) -> None:
-    """FENCE.I: no jump may find a code page without comparing it with memory first."""
+    """FENCE.I: no jump may find a code page without comparing it with memory first, as it is from here on."""
+    h.b.fence("acquire")
     h.s.code_generation = h.s.code_generation + 1
 
     def drop(regime: Value, used: Value) -> None:

@@ -21,6 +21,7 @@ from mpemu.codegen.compiler import compile_object
 from mpemu.codegen.hot import page_hash
 from mpemu.codegen.linker import link
 from mpemu.codegen.region import region_ir
+from mpemu.fence import order_fence
 from mpemu.isa.profiles import IsaSpec
 from mpemu.layout import MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.vcpu.blob_file import read_blob
@@ -29,7 +30,6 @@ PR_SET_PDEATHSIG = 1
 NICENESS = 5
 """Guests go first: until a region is there they are interpreted."""
 REGION = "region"
-ALIGNMENT = 64
 SMALLEST = 2
 """Guest instructions that a region must have to be worth its entry."""
 
@@ -63,7 +63,9 @@ class Translator:
         for number in range(REQUESTS):
             request = REQUEST.ctype.from_buffer(view, TRANSLATOR.offset["requests"] + number * REQUEST.size)
             if request.state == 2:
+                order_fence()
                 page, offset = bytes(request.page), request.offset & (PAGE - 2)
+                order_fence()
                 request.state = 0
                 if (page, offset) not in self._done:
                     self._done.add((page, offset))
@@ -83,12 +85,14 @@ class Translator:
             return
         linked = link(compile_object(ir))
         code = linked.data
+        self._position = -(-self._position // linked.alignment) * linked.alignment
         if self._position + len(code) > len(self._work.code):
             return
         self._work.code[self._position : self._position + len(code)] = code
         at = self._work.first_offset + self._position + linked.symbols[REGION]
+        view.code_end = self._work.first_offset + self._position + len(code)
         self._publish(self._page_number(page), offset, at)
-        self._position += -(-len(code) // ALIGNMENT) * ALIGNMENT
+        self._position += len(code)
         view.units_translated += 1
         view.instructions += instructions
         view.compile_us += (time.process_time_ns() - began) // 1000
@@ -101,6 +105,7 @@ class Translator:
             start = TRANSLATOR.offset["page_copy"] + number * PAGE
             memoryview(view).cast("B")[start : start + PAGE] = page
             view.page_hash[number] = page_hash(page)
+            order_fence()
             view.pages = number + 1
             self._pages[page] = number
         return self._pages[page]
@@ -110,7 +115,9 @@ class Translator:
         number = view.published
         entry = self._entries[number]
         entry.page, entry.offset, entry.code, entry.next = page, offset, code, view.page_first[page]
+        order_fence()  # the entry, and the code itself
         view.page_first[page] = number + 1
+        order_fence()
         view.published = number + 1
 
 

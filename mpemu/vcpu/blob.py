@@ -23,6 +23,7 @@ from pathlib import Path
 from mpemu.errors import EngineError, HostError
 from mpemu.isa.profiles import IsaSpec
 from mpemu.paths import PACKAGE, cache_dir
+from mpemu.shm import map_memory
 from mpemu.vcpu.blob_file import BlobError, BlobFile, read_blob
 
 REGIONS_SIZE = 64 << 20
@@ -83,27 +84,15 @@ def _map_executable(code: bytes, regions: int) -> tuple[int, int]:
         while view:
             view = view[os.write(fd, view) :]
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-        address = _map(None, size + regions, _PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
-        _map(address, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE | _MAP_FIXED, fd)
-        _map(address + size, regions, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED | _MAP_FIXED, regions_fd)
+        address = map_memory(None, size + regions, _PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
+        map_memory(address, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE | _MAP_FIXED, fd)
+        map_memory(address + size, regions, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_SHARED | _MAP_FIXED, regions_fd)
         return address, regions_fd
     except OSError as error:
         os.close(regions_fd)
         raise BuildError(f"this system does not let a program map code that it generated: {error}") from error
     finally:
         os.close(fd)
-
-
-def _map(address: int | None, size: int, protection: int, flags: int, fd: int) -> int:
-    """mmap(2), which Python's mmap module offers without an address. OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    found: int | None = libc.mmap(address, size, protection, flags, fd, 0)
-    if found is None or found == ctypes.c_size_t(-1).value:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return found
 
 
 @functools.cache

@@ -37,7 +37,7 @@ def test_the_table_of_handlers_is_filled_in() -> None:
     ("ir", "handlers", "message"),
     [
         ("declare i64 @memset()\ndefine i64 @f() {\n %v = call i64 @memset()\n ret i64 %v\n}\n", ("first",), "memset"),
-        ("@p = dso_local global ptr @first\n", ("first",), "relocation of type 1 against first"),
+        ("@p = dso_local global ptr @first\n", ("first",), "relocation of type"),
         ("", ("r_answer",), "r_answer is not at offset 0"),
         ("", ("first", "missing"), "no symbol missing"),
     ],

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from mpemu.devices.device import DeviceMemory, State
-from mpemu.fence import full_fence
+from mpemu.fence import full_fence, order_fence
 
 NEXT, WRITE, INDIRECT = 1, 2, 4
 AVAIL_NO_INTERRUPT = 1
@@ -131,6 +131,7 @@ class Virtqueue:
             return None
         if waiting > self.size:
             raise QueueError(f"the available index runs {waiting} ahead in a queue of {self.size}")
+        order_fence()
         head = self._halves[offset + 2 + (self._next & (self.size - 1))]
         if head in self._outstanding:
             raise QueueError(f"descriptor {head} is made available again before it was used")
@@ -178,6 +179,7 @@ class Virtqueue:
         self._words[element] = chain.head
         self._words[element + 1] = written & 0xFFFF_FFFF
         self._used_index = (self._used_index + 1) & 0xFFFF
+        order_fence()
         self._halves[((self.used - self._base) >> 1) + 1] = self._used_index
         full_fence()  # the driver enables interrupts, then looks at the index; we the other way round
         return not self._halves[(self.available - self._base) >> 1] & AVAIL_NO_INTERRUPT
