@@ -20,6 +20,8 @@ NATIVE_FLAGS = (
     *("-O2", "-ffp-contract=off", "-fno-math-errno", "-fno-sanitize=undefined", "-fno-strict-aliasing", "-pthread"),
     *("-fno-vectorize", "-fno-slp-vectorize"),  # scalar, as the guest's RV64GC is
 )
+PORTABLE = ("passes.c", "kernels.c", "integer.c", "data.c", "numeric.c", "calls.c", "contended.c")
+"""Sources of guests/bench that are built for the host as well."""
 PATIENCE_S = 120.0
 """How long anything may be silent: enough to make the interpreter on a busy host."""
 
@@ -28,8 +30,8 @@ def run_kernels(side: str, what: str, harts: int, settings: Settings) -> list[Sa
     """Run a set of the guest's kernels (``alone``, ``scaling``, ``smp``) once. BenchError has what was measured."""
     silence_s = PATIENCE_S + 20 * (settings.ms + settings.warm_ms) / 1000
     if side == "native":
-        command = [str(build_native()), str(settings.ms), str(settings.warm_ms), str(harts), settings.only]
-        return _samples(command, silence_s, {})
+        numbers = map(str, (settings.ms, settings.warm_ms, harts))
+        return _samples([str(build_native()), what, *numbers, settings.only], silence_s, {})
     append = f"set={what} ms={settings.ms} warm={settings.warm_ms}"
     if settings.only:
         append += f" only={settings.only.replace(' ', '_')}"
@@ -85,12 +87,11 @@ def _command(side: str, settings: Settings, elf: Path, harts: int, append: str) 
 
 def build_native() -> Path:
     """Compile the portable kernels for this host (again only if they changed). BenchError."""
-    names = ("kernels.c", "integer.c", "data.c", "numeric.c", "calls.c")
-    sources = [ROOT / "bench" / "native.c", *(GUESTS / "bench" / name for name in names)]
+    sources = [ROOT / "bench" / "native.c", *(GUESTS / "bench" / name for name in PORTABLE)]
+    inputs = [*sources, *(GUESTS / "bench").glob("*.h"), *(GUESTS / "lib").glob("*.h"), Path(__file__)]
     target = ROOT / "build" / "bench" / "native"
-    newest = max(p.stat().st_mtime for p in (*sources, GUESTS / "bench" / "kernels.h", Path(__file__)))
-    if not target.exists() or target.stat().st_mtime < newest:
+    if not target.exists() or target.stat().st_mtime < max(path.stat().st_mtime for path in inputs):
         target.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "ziglang", "cc", *NATIVE_FLAGS, *map(str, sources), "-o", str(target)]
-        _output(command, PATIENCE_S, {})
+        flags = (*NATIVE_FLAGS, f"-I{GUESTS / 'lib'}")
+        _output([sys.executable, "-m", "ziglang", "cc", *flags, *map(str, sources), "-o", str(target)], PATIENCE_S, {})
     return target

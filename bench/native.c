@@ -1,105 +1,109 @@
-/* The portable kernels of guests/bench on the host itself: the limit of what an emulator can reach.
+/* The portable kernels of guests/bench on the host itself: the limit of what an emulator can reach. Threads are harts.
  *
- * Usage: native MILLISECONDS FIRST-MILLISECONDS THREADS [NAME-PREFIX]. Prints the same lines as the guest
- * (guests/bench/bench.c), mode "native"; a thread stands for a hart.
+ * Usage: native SET MILLISECONDS WARM-UP-MILLISECONDS THREADS [NAME-PREFIX]. SET is alone or smp; all as in
+ * guests/bench/bench.c, and so are the lines that it prints, with mode "native".
  */
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "../guests/bench/kernels.h"
+#define main guest_main /* hart.h declares one without arguments */
+#include "../guests/bench/bench.h"
+#undef main
 
-enum { TICKS_PER_MS = 10000, MOST_THREADS = 64 }; /* as mtime: 10 MHz */
+enum { TICKS_PER_MS = 10000 }; /* as mtime: 10 MHz */
 
-struct pass {
-    uint64_t work, ticks;
-};
+static const struct kernel *kernel;
+static uint8_t *memories[MAX_HARTS];
+static const char *only = "";
+static hart_function *work;
+static pthread_barrier_t begin;
 
-struct worker {
-    const struct kernel *kernel;
-    pthread_barrier_t *barrier;
-    uint64_t durations[2], check;
-    struct pass passes[2];
-} __attribute__((aligned(64)));
-
-static uint64_t now(void)
+uint64_t now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 10000000 + (uint64_t)t.tv_nsec / 100;
 }
 
-static void *work(void *argument)
+bool wanted(const char *name) { return !strncmp(name, only, strlen(only)); }
+
+int print(const char *format, ...)
 {
-    struct worker *w = argument;
-    const struct kernel *k = w->kernel;
-    uint8_t *memory = aligned_alloc(4096, (k->memory + 4095) & ~4095ul);
-    memset(memory, 0, k->memory);
-    if (k->prepare)
-        k->prepare(memory);
-    for (int i = 0; i < 2; i++) {
-        struct pass *pass = &w->passes[i];
-        pthread_barrier_wait(w->barrier);
-        uint64_t start = now();
-        do {
-            w->check = k->run(memory);
-            pass->work += k->work;
-            pass->ticks = now() - start;
-        } while (pass->ticks < w->durations[i]);
-    }
-    free(memory);
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vprintf(format, arguments);
+    va_end(arguments);
+    fflush(stdout);
+    return length;
+}
+
+static void *run_thread(void *hart)
+{
+    pthread_barrier_wait(&begin);
+    work((unsigned)(uintptr_t)hart);
     return NULL;
 }
 
-static void measure(const struct kernel *kernel, unsigned threads, const uint64_t durations[2])
+void parallel(hart_function *function, unsigned count)
 {
-    static struct worker workers[MOST_THREADS];
-    pthread_t ids[MOST_THREADS];
-    pthread_barrier_t barrier;
-    struct pass total[2] = {{0, 0}, {0, 0}};
-    uint64_t least = UINT64_MAX, most = 0;
-    pthread_barrier_init(&barrier, NULL, threads);
-    for (unsigned i = 0; i < threads; i++) {
-        workers[i] = (struct worker){kernel, &barrier, {durations[0], durations[1]}, 0, {{0, 0}, {0, 0}}};
-        if (pthread_create(&ids[i], NULL, work, &workers[i])) {
-            fprintf(stderr, "native: no thread %u\n", i);
+    pthread_t threads[MAX_HARTS];
+    work = function;
+    pthread_barrier_init(&begin, NULL, count);
+    for (uintptr_t i = 0; i < count; i++)
+        if (pthread_create(&threads[i], NULL, run_thread, (void *)i)) {
+            fprintf(stderr, "native: can't start thread %lu\n", (unsigned long)i);
             exit(1);
         }
+    for (unsigned i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&begin);
+}
+
+static void prepare_kernel(unsigned hart)
+{
+    memories[hart] = aligned_alloc(4096, (kernel->memory + 4095) & ~4095ul);
+    memset(memories[hart], 0, kernel->memory);
+    if (kernel->prepare)
+        kernel->prepare(memories[hart]);
+}
+
+static void run_kernel(unsigned hart)
+{
+    uint8_t *memory = memories[hart];
+    uint64_t check;
+    MEASURE(hart, kernel->work, check = kernel->run(memory));
+    measured[hart].check = check;
+}
+
+static void run_portable(void)
+{
+    for (const struct kernel *const *k = kernels; (kernel = *k); k++) {
+        if (!wanted(kernel->name))
+            continue;
+        parallel(prepare_kernel, players);
+        measure(kernel->name, kernel->unit, "native", run_kernel);
+        for (unsigned i = 0; i < players; i++)
+            free(memories[i]);
     }
-    for (unsigned i = 0; i < threads; i++) {
-        pthread_join(ids[i], NULL);
-        for (int k = 0; k < 2; k++) {
-            struct pass *pass = &workers[i].passes[k];
-            total[k].work += pass->work;
-            total[k].ticks = pass->ticks > total[k].ticks ? pass->ticks : total[k].ticks;
-        }
-        uint64_t share = workers[i].passes[1].work;
-        least = share < least ? share : least;
-        most = share > most ? share : most;
-    }
-    pthread_barrier_destroy(&barrier);
-    printf("bench %s|%s|native|%u|%lu|%lu|%lu|%lu|%lx|%lu|%lu\n", kernel->name, kernel->unit, threads, total[1].work,
-           total[1].ticks, least, most, workers[0].check, total[0].work, total[0].ticks);
-    fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 4) {
-        fprintf(stderr, "usage: native MILLISECONDS FIRST-MILLISECONDS THREADS [NAME-PREFIX]\n");
+    players = argc > 4 ? (unsigned)atoi(argv[4]) : 0;
+    if (players < 1 || players > MAX_HARTS) {
+        fprintf(stderr, "usage: native SET MILLISECONDS WARM-UP-MILLISECONDS THREADS [NAME-PREFIX]\n");
         return 2;
     }
-    uint64_t durations[2] = {strtoull(argv[2], NULL, 10) * TICKS_PER_MS, strtoull(argv[1], NULL, 10) * TICKS_PER_MS};
-    unsigned threads = (unsigned)atoi(argv[3]);
-    const char *only = argc > 4 ? argv[4] : "";
-    if (threads < 1 || threads > MOST_THREADS) {
-        fprintf(stderr, "native: 1 to %u threads\n", MOST_THREADS);
-        return 2;
-    }
-    for (const struct kernel *const *k = kernels; *k; k++)
-        if (!strncmp((*k)->name, only, strlen(only)))
-            measure(*k, threads, durations);
+    last_duration = strtoull(argv[2], NULL, 10) * TICKS_PER_MS;
+    first_duration = strtoull(argv[3], NULL, 10) * TICKS_PER_MS;
+    only = argc > 5 ? argv[5] : "";
+    if (!strcmp(argv[1], "alone"))
+        run_portable();
+    else
+        measure_all(contended_kernels, "native");
     return 0;
 }

@@ -17,6 +17,8 @@ _OVER = {
     Measure.COLD: ("mpemu-cold", "qemu"),
 }
 """Ratios: of which side to which."""
+_NATIVE_MODES = {"alone": ("M", "S"), "smp": ("M",)}
+"""The modes of each set that the host's own speed is the limit of."""
 
 
 @dataclass
@@ -97,8 +99,7 @@ class Comparison:
 
     def add(self, side: str, what: str, round_number: int, samples: Iterable[Sample]) -> None:
         for sample in samples:
-            modes = [sample.mode] if sample.mode != "native" else ["M", "S"]  # the host is the limit of both
-            for mode in modes:
+            for mode in _NATIVE_MODES.get(what, ()) if sample.mode == "native" else (sample.mode,):
                 row = self.rows.setdefault((sample.kernel, mode, sample.harts), Row(sample.unit, what))
                 row.samples[side][round_number] = sample
 

@@ -1,9 +1,5 @@
-/* Runs the kernels that the boot arguments ask for and prints a line for each:
+/* The benchmark guest: runs the kernels that the boot arguments ask for.
  *
- *   bench NAME|UNIT|MODE|HARTS|WORK|TICKS|LEAST|MOST|CHECK|FIRST WORK|FIRST TICKS
- *
- * WORK is the sum over all harts, TICKS the longest time of any (10 MHz), LEAST and MOST the work of single harts. FIRST:
- * the same of the first pass; between it and the measured one there are others until none is faster than the one before.
  * Arguments: set=alone (portable and privileged kernels, each hart for itself), scaling (one kernel on 1..n harts), smp;
  * ms=N and warm=N, lengths of the measured pass and of the others; only=TEXT: kernels whose names begin so (_ for a blank).
  */
@@ -11,55 +7,9 @@
 
 #include "text.h"
 
-struct measured measured[MAX_HARTS];
-uint64_t duration;
-unsigned players;
-
-static uint64_t first_duration, last_duration;
-enum { MOST_SETTLING = 8 };
 static const struct kernel *kernel;
 static bool paging;
 static uint64_t *root;
-
-struct total {
-    uint64_t work, ticks, least, most;
-};
-
-static struct total pass(hart_function *run, uint64_t ticks)
-{
-    struct total total = {.least = UINT64_MAX};
-    duration = ticks;
-    memset(measured, 0, sizeof measured);
-    parallel(run, players);
-    for (unsigned i = 0; i < players; i++) {
-        struct measured *m = &measured[i];
-        total.work += m->work;
-        total.ticks = m->ticks > total.ticks ? m->ticks : total.ticks;
-        total.least = m->work < total.least ? m->work : total.least;
-        total.most = m->work > total.most ? m->work : total.most;
-    }
-    return total;
-}
-
-/* More passes, as long as each is faster than the one before. */
-static void settle(hart_function *run, struct total before)
-{
-    for (int i = 0; i < MOST_SETTLING; i++) {
-        struct total t = pass(run, first_duration);
-        if (100 * t.work * before.ticks < 105 * before.work * t.ticks)
-            return;
-        before = t;
-    }
-}
-
-static void measure(const char *name, const char *unit, const char *mode, hart_function *run)
-{
-    struct total first = pass(run, first_duration);
-    settle(run, first);
-    struct total t = pass(run, last_duration);
-    print("bench %s|%s|%s|%u|%lu|%lu|%lu|%lu|%lx|%lu|%lu\n", name, unit, mode, players, t.work, t.ticks, t.least,
-          t.most, measured[0].check, first.work, first.ticks);
-}
 
 static uint64_t measure_kernel(uint64_t hart)
 {
@@ -101,7 +51,7 @@ static void make_tables(void)
         page_map(root, SV39, address, address, 0, PTE_RWX);
 }
 
-static bool wanted(const char *name)
+bool wanted(const char *name)
 {
     for (const char *only = argument_text("only"); *only; only++, name++)
         if (*name != (*only == '_' ? ' ' : *only))
@@ -123,13 +73,6 @@ static void run_portable(bool with_paging)
             measure_portable(kernel->name, with_paging);
 }
 
-static void run_machine(const struct machine_kernel *k, const char *mode)
-{
-    for (; k->name; k++)
-        if (k->least_harts <= players && wanted(k->name))
-            measure(k->name, k->unit, mode, k->run);
-}
-
 int main(void)
 {
     uint64_t ms = argument("ms", 300);
@@ -141,13 +84,14 @@ int main(void)
         prepare_privileged();
         run_portable(false);
         run_portable(true);
-        run_machine(privileged_kernels, "S");
+        measure_all(privileged_kernels, "S");
     } else if (!strcmp(argument_text("set"), "scaling")) {
         kernel = &kernel_coremark_like;
         for (players = 1; players <= harts; players++)
             measure_portable("scaling", false);
     } else {
-        run_machine(smp_kernels, "M");
+        measure_all(contended_kernels, "M");
+        measure_all(ipi_kernels, "M");
     }
     return 0;
 }

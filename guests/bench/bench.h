@@ -1,4 +1,7 @@
-/* The benchmark guest: runs one kernel at a time for a fixed time and says how much work was done.
+/* The benchmark: runs one kernel at a time for a fixed time and says how much work was done.
+ *
+ * The guest is all of this directory. On the host, bench/native.c stands for bench.c, threads for harts, and what is about
+ * the machine (privileged.c, ipi.c) is left out.
  *
  * Every kernel runs in passes: the first finds caches and translators cold, the last one, which counts, finds them settled.
  */
@@ -20,7 +23,7 @@ extern struct measured measured[MAX_HARTS];
 extern uint64_t duration; /* of the pass that is running, in ticks of mtime */
 extern unsigned players;  /* harts that take part */
 
-/* A kernel on the machine itself: run(hart) measures into measured[hart]. Always in M-mode; may go lower by itself. */
+/* A kernel that measures by itself: run(hart) fills in measured[hart]. The guest calls it in M-mode; it may go lower. */
 struct machine_kernel {
     const char *name, *unit;
     unsigned least_harts; /* 1, 2: in pairs, or any number from 2 on */
@@ -31,12 +34,25 @@ struct machine_kernel {
 #define HART_MEMORY (64ul << 20)
 #define MEMORY_OF(hart) ((uint8_t *)(RAM + (32ul << 20) + (hart) * HART_MEMORY)) /* the program lies before */
 
-extern const struct machine_kernel privileged_kernels[], smp_kernels[]; /* the last one has no name */
+/* The last one has no name. */
+extern const struct machine_kernel privileged_kernels[], contended_kernels[], ipi_kernels[];
+
+/* What bench.c and native.c have in their ways. */
+bool wanted(const char *name); /* whether the kernel is to be measured */
+#ifdef __riscv
+static inline uint64_t now(void) { return csr_read(time); } /* in ticks of mtime */
+#else
+uint64_t now(void);
+#endif
+
+/* Runs the passes of a kernel on `players` harts and prints the line for it; passes.c says what is in it. */
+void measure(const char *name, const char *unit, const char *mode, hart_function *run);
+/* The same for all kernels of a table that are wanted and have enough players. */
+void measure_all(const struct machine_kernel *k, const char *mode);
+extern uint64_t first_duration, last_duration; /* of the passes: the last one, and those before */
 
 /* Page tables of the privileged kernels, for `players` harts. */
 void prepare_privileged(void);
-
-static inline uint64_t now(void) { return csr_read(time); }
 
 /* Repeats `unit` (which does `count` units of work) on one hart for the time of the pass. */
 #define MEASURE(hart, count, unit) do { \

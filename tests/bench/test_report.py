@@ -83,6 +83,12 @@ def test_native_is_the_limit_of_both_modes() -> None:
     assert [made.value(("sort", mode, 1), Measure.NATIVE) for mode in "MS"] == [0.5, 0.25]
 
 
+def test_native_threads_are_harts_in_m_mode() -> None:
+    made = Comparison()
+    made.add("native", "smp", 1, [sample("spin lock", 16, harts=2, mode="native")])
+    assert list(made.rows) == [("spin lock", "M", 2)]
+
+
 def test_geometric_means_by_group() -> None:
     made = Comparison()
     for kernel, over in (("sort", 2.0), ("crc", 8.0), ("n-body", 3.0), ("scaling", 9.0)):

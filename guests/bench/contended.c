@@ -1,4 +1,4 @@
-/* Kernels of several harts: locks, atomics, barriers, ping-pong, IPIs. Hart 0 looks at the clock and ends each of them. */
+/* Kernels of several harts: locks, atomics, barriers, ping-pong. Hart 0 looks at the clock and ends each of them. */
 #include "bench.h"
 
 static struct {
@@ -42,8 +42,10 @@ static void run_ticket(unsigned hart)
 
 static void run_add_shared(unsigned hart) { FREE_RUN(hart, __atomic_fetch_add(&shared.counter, 1, __ATOMIC_RELAXED)); }
 static void run_add_own(unsigned hart) { FREE_RUN(hart, __atomic_fetch_add(&own[hart].value, 1, __ATOMIC_RELAXED)); }
+#ifdef __riscv /* the host's own way is that of amoadd */
 static void run_lrsc_shared(unsigned hart) { FREE_RUN(hart, lrsc_add(&shared.counter, 1)); }
 static void run_lrsc_own(unsigned hart) { FREE_RUN(hart, lrsc_add(&own[hart].value, 1)); }
+#endif
 
 /* All in step; hart 0 says in a round that it is the last one, before the barrier that ends the round. Each hart's work
  * is the rounds divided by the harts, so that the sum is the number of barriers. */
@@ -93,56 +95,16 @@ static void run_ping_pong(unsigned hart)
     measured[hart].work = mine ? 0 : turns;
 }
 
-/* Pairs of harts send each other IPIs and wait for the answer: looking at mip all the time, or in WFI. */
-static void ipi_pairs(unsigned hart, bool asleep)
-{
-    unsigned other = hart ^ 1;
-    uint64_t *end = &flags[hart / 2].value, turns = 0, start;
-    if (players % 2 && hart == players - 1)
-        return;
-    if (!(hart & 1))
-        store_relaxed(end, 0);
-    csr_write(mie, IRQ_BIT(IRQ_MSI));
-    barrier_wait(&shared.start, players & ~1u);
-    start = now();
-    for (bool go_on = true; go_on;) {
-        if (!(hart & 1)) {
-            if (++turns % BATCH == 0 && now() - start >= duration) {
-                store_release(end, 1);
-                go_on = false;
-            }
-            ipi_send(other);
-            if (!go_on)
-                break;
-        }
-        while (!(csr_read(mip) & IRQ_BIT(IRQ_MSI)))
-            asleep ? wfi() : cpu_pause();
-        ipi_clear(hart);
-        full_fence();
-        if (hart & 1) {
-            go_on = !load_acquire(end);
-            if (go_on)
-                ipi_send(other);
-        }
-    }
-    csr_write(mie, 0);
-    measured[hart].ticks = now() - start;
-    measured[hart].work = turns;
-}
-
-static void run_ipi_polled(unsigned hart) { ipi_pairs(hart, false); }
-static void run_ipi_wfi(unsigned hart) { ipi_pairs(hart, true); }
-
-const struct machine_kernel smp_kernels[] = {
+const struct machine_kernel contended_kernels[] = {
     {"spin lock", "sections", 1, run_spin},
     {"ticket lock", "sections", 1, run_ticket},
     {"amoadd shared", "additions", 1, run_add_shared},
     {"amoadd private", "additions", 1, run_add_own},
+#ifdef __riscv
     {"LR/SC shared", "additions", 1, run_lrsc_shared},
     {"LR/SC private", "additions", 1, run_lrsc_own},
+#endif
     {"barrier", "barriers", 2, run_barrier},
     {"flag ping-pong", "round trips", 2, run_ping_pong},
-    {"IPI polled", "round trips", 2, run_ipi_polled},
-    {"IPI WFI", "round trips", 2, run_ipi_wfi},
     {0},
 };
