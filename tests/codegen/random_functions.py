@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from mpemu.addresses import CLINT, CLINT_SIZE, PLIC, PLIC_SIZE, SSWI, SSWI_SIZE, UART, UART_SIZE, VIRTIO
 from mpemu.isa.registry import COMPRESSED, INSNS
+from tests.codegen.code_image import CodeImage
 from tests.system.random_programs import (
     ADDRESS,
     BASE,
@@ -70,39 +71,6 @@ class Layout:
     heads: tuple[int, ...]
 
 
-@dataclass
-class _Fixup:
-    at: int
-    label: str
-    size: int
-    encode: Callable[[int], int]
-
-
-class _Assembler:
-    def __init__(self, filler: bytes) -> None:
-        self.image, self.position = bytearray(filler), 0
-        self.labels: dict[str, int] = {}
-        self._fixups: list[_Fixup] = []
-
-    def emit(self, code: bytes) -> None:
-        self.image[self.position : self.position + len(code)] = code
-        self.position += len(code)
-
-    def label(self, name: str) -> None:
-        assert name not in self.labels
-        self.labels[name] = self.position
-
-    def refer(self, label: str, size: int, encode: Callable[[int], int]) -> None:
-        """``size`` bytes that depend on the distance to the label."""
-        self._fixups.append(_Fixup(self.position, label, size, encode))
-        self.position += size
-
-    def resolve(self) -> None:
-        for f in self._fixups:
-            value = f.encode(self.labels[f.label] - f.at)
-            self.image[f.at : f.at + f.size] = value.to_bytes(f.size, "little")
-
-
 def _far(first: int, rd: int, name: str = "jalr") -> Callable[[int], int]:
     """auipc ``first`` and jalr (or addi) through it, as one word of 8 bytes."""
 
@@ -130,7 +98,7 @@ class FunctionGenerator(Generator):
     def layout(self) -> Layout:
         rng = self.rng
         pages = rng.randrange(1, CODE_PAGES)
-        self.asm = _Assembler(rng.choice((b"\0", rng.randbytes(1))) * (PAGES * PAGE))
+        self.asm = CodeImage(rng.choice((b"\0", rng.randbytes(1))) * (PAGES * PAGE))
         for n in range(rng.randrange(2, 4)):
             self._place(pages)
             self._leaf(f"leaf{n}")

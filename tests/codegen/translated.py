@@ -11,7 +11,8 @@ from typing import Any
 from mpemu.codegen.translator import Translator, Work
 from mpemu.layout import PAGE, TRANSLATOR
 from mpemu.shm import Segment
-from tests.codegen.lab import Lab
+from mpemu.vcpu.exits import ExitReason
+from tests.codegen.lab import QUANTUM, Lab
 from tests.codegen.native_hart import RAM
 
 RECORD_BYTES_PER_CODE_BYTE = 8
@@ -53,6 +54,24 @@ class TranslatedLab(Lab):
         self._translator = None  # type: ignore[assignment]
         del self.shared
         self._segment.close()
+
+    def restart(self, keep_records: bool = False, hart: int = 0) -> None:
+        """The hart's reset state; ``keep_records``: without forgetting what was decoded. (It is compared with memory.)"""
+        view = self.hart(hart)
+        pages = view.page_index, self.memory.ram_size // PAGE * 4
+        index, used = ctypes.string_at(*pages), view.record_next
+        self.engines[hart].reset(pc=0, isa=self.isa)
+        if keep_records:
+            ctypes.memmove(pages[0], index, pages[1])
+            view.record_next = used
+
+    def resume(self, hart: int = 0, quantum: int = QUANTUM) -> ExitReason:
+        """As the lab does; where no device is, nothing answers."""
+        reason = super().resume(hart, quantum)
+        while reason is ExitReason.MMIO:
+            self.hart(hart).mmio_latch = 2
+            reason = self.engines[hart].run()
+        return reason
 
     def record(self, address: int, hart: int = 0) -> int:
         """Host address of the record of physical ``address``, its page entered in the decode cache."""
