@@ -216,8 +216,8 @@ def lab() -> Iterator[TranslatedLab]:
 
 
 def check(lab: TranslatedLab, seed: int, paged: bool, regions: int) -> int:
-    """Compare the three; translated both when all has run once, at some of the places that are jumped to, and during the
-    first run, where the hart happens to be. How many regions there were."""
+    """Compare the three; translated both when all has run once, at some of the places that are jumped to, and during
+    the first run, where the hart happens to be. How many regions there were."""
     case = make_case(seed, paged)
     reference = run_reference(case)
     interpreted = run_native(lab, case, quanta(seed))

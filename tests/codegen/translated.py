@@ -56,7 +56,7 @@ class TranslatedLab(Lab):
         self._segment.close()
 
     def restart(self, keep_records: bool = False, hart: int = 0) -> None:
-        """The hart's reset state; ``keep_records``: without forgetting what was decoded. (It is compared with memory.)"""
+        """The hart's reset state; ``keep_records``: what was decoded stays (and is compared with memory before use)."""
         view = self.hart(hart)
         pages = view.page_index, self.memory.ram_size // PAGE * 4
         index, used = ctypes.string_at(*pages), view.record_next
