@@ -21,7 +21,6 @@ OFFSETS = "handler_offsets"
 """The table that the linker fills: a u32 per handler, its offset in the blob."""
 _ALLOC = 2
 _ALIGN = 64
-_MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
 
 
 class LinkError(Exception):
@@ -44,7 +43,7 @@ def _rank(name: str) -> int:
 def link(object_file: bytes) -> Blob:
     """Lay out the sections, code first, and apply relocations. LinkError if something is not in the module."""
     elf = ELFFile(io.BytesIO(object_file))
-    host = host_of(_MACHINES[elf.header.e_machine])
+    host = host_of(elf.header.e_machine.removeprefix("EM_").lower())
     sections = list(elf.iter_sections())
     wanted = [
         i
