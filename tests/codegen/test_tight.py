@@ -12,6 +12,7 @@ from mpemu.isa.registry import INSNS
 from mpemu.layout import PAGE
 from tests.codegen.lab import A0, A1, A2, A3, A4, A5, T0, Lab, asm
 from tests.codegen.native_hart import RAM
+from tests.codegen.translated import TranslatedLab
 
 CODE = RAM + 0x1000
 WORD = RAM + 0x4_0000
@@ -217,3 +218,19 @@ def test_a_wait_ends_when_the_value_changes(harts: Harts, width: str) -> None:
     harts.store(WORD + (4 if width == "d" else 0), 1, 4)
     assert harts.routine("reservation_lasts").result == 0
     assert harts.marked() == 0
+
+
+# -- translated
+@pytest.mark.parametrize("heads", [(0,), (8,), (0, 8)], ids=["from the LR", "from the SC", "both"])
+def test_interpreter_and_regions_share_a_sequence(heads: tuple[int, ...]) -> None:
+    """Whoever executes the LR and whoever executes the SC: it works, and marks nothing."""
+    lab = TranslatedLab()
+    turns = 50
+    loop = [LR, ADD, SC, RETRY, asm("addi", rd=T0, rs1=T0, imm=-1), asm("bne", rs1=T0, rs2=0, imm=-20)]
+    lab.place(CODE, *loop)
+    assert lab.translate(*(CODE + head for head in heads)) == len(heads)
+    hart = lab.done(CODE, quantum=1000, x11=WORD, x5=turns)
+    assert lab.load(WORD) == turns
+    assert hart.pages_marked == 0
+    assert lab.translated([CODE + head for head in heads]) == {CODE + head for head in heads}
+    lab.close()
