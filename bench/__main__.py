@@ -127,7 +127,7 @@ class Session:
 @click.option("--quick", is_flag=True, help="One short round of fewer sets.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds to take the median of (default 3).")
 @click.option("--ms", type=click.IntRange(1), help="Milliseconds per kernel (default 300).")
-@click.option("--warm", type=click.IntRange(1), help="Milliseconds of the passes before (default 300).")
+@click.option("--warm", type=click.IntRange(1), help="Milliseconds of the passes before (default 200).")
 @click.option("--only", default="", metavar="TEXT", help="Only kernels and Linux programs whose names begin so.")
 @click.option("--set", "sets", multiple=True, type=click.Choice(NAMES), help="Only these sets.")
 @click.option("--harts", multiple=True, type=click.IntRange(1), help="Only sets with so many harts.")
@@ -150,7 +150,7 @@ def main(
 
     Sides: mpemu (what earlier runs translated is there), mpemu-cold (nothing is), mpemu-interp, qemu, native.
     """
-    settings = Settings(ms or (50 if quick else 300), warm or (100 if quick else 300), only, engine)
+    settings = Settings(ms or (50 if quick else 300), warm or (100 if quick else 200), only, engine)
     messages = Console(stderr=True)
     wanted = [e for e in SETS if (not sets or e.what in sets) and (not harts or e.harts in harts)]
     if quick:

@@ -7,6 +7,7 @@
 
 #include "text.h"
 
+enum { START_PASSES = 10 }; /* the time of so many goes by before the first kernel: a translator may be starting */
 static const struct kernel *kernel;
 static bool paging;
 static uint64_t *root;
@@ -79,6 +80,7 @@ int main(void)
     last_duration = ms * (MTIME_HZ / 1000);
     first_duration = argument("warm", ms / 3) * (MTIME_HZ / 1000);
     players = harts;
+    wait_until(false, START_PASSES * first_duration);
     if (!strcmp(argument_text("set"), "alone")) {
         make_tables();
         prepare_privileged();
