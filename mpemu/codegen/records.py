@@ -48,7 +48,7 @@ def operand_slots(insn: Insn) -> dict[str, int]:
 
 
 # Operands that are worth a handler of their own where they have this value: moves, compares with zero, plain jumps;
-# CSR reads; rounding by frm. The body then sees an int, and what depends on it folds.
+# CSR reads; rounding by frm; LRs that need no fence. The body then sees an int, and what depends on it folds.
 SPECIALISED: dict[str, tuple[dict[str, int], ...]] = {
     "addi": ({"rs1": 0},),
     "add": ({"rs1": 0},),
@@ -60,6 +60,8 @@ SPECIALISED: dict[str, tuple[dict[str, int], ...]] = {
     "jalr": ({"rd": 0},),
     "csrrs": ({"rs1": 0},),
     "csrrc": ({"rs1": 0},),
+    "lr.w": ({"rl": 0},),
+    "lr.d": ({"rl": 0},),
 }
 
 

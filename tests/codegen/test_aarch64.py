@@ -121,6 +121,8 @@ def test_lr_and_sc(made: Made, width: str) -> None:
     """LR: a fence if .rl asks for it, then the load. SC of a tight sequence: a compare-exchange and a fence."""
     load = mnemonics(made.code.function(f"f_lr.{width}_4"))
     assert sorted(m for m in load if m.startswith(("lda", "dmb"))) == [FENCE, "ldar"]
+    without = mnemonics(made.code.function(f"f_lr.{width}_4_rl0"))
+    assert [m for m in without if m.startswith(("lda", "dmb"))] == ["ldar"]
     store = mnemonics(made.code.function(f"f_sc.{width}_4"))
     assert [m for m in store if m.startswith(("cas", "dmb"))] == ["casal", FENCE]
     assert FENCE in mnemonics(made.code.function(f"s_sc.{width}_4"))
