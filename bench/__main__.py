@@ -28,7 +28,7 @@ from bench.sides import ENGINES, SIDES, USUAL, Settings, absent
 from bench.table import show
 
 EMULATORS = ("mpemu", "mpemu-interp", "qemu")
-WIDTH = 190
+WIDTH = 200
 """Of the table where there is no terminal."""
 
 

@@ -45,7 +45,7 @@ def rows_table(comparison: Comparison, sides: Sequence[str]) -> Table:
     """A line per row: medians of each side, ratios, spread, the target and whether it is reached."""
     table = Table(title="work per second, or time of one; medians", title_justify="left")
     for name in ("kernel", "mode", "harts", "unit"):
-        table.add_column(name, justify="right" if name == "harts" else "left")
+        table.add_column(name, justify="right" if name == "harts" else "left", no_wrap=True)
     for name in (*(SIDES[side] for side in sides), *(m.value for m in RATIOS), "spread", "fair"):
         table.add_column(name, justify="right")
     table.add_column("target")
