@@ -15,8 +15,6 @@ def check_host(architecture: str | None = None, features: Mapping[str, bool] | N
     """UnsupportedHost unless this machine (or the one that is described) has what generated code needs."""
     architecture = architecture or platform.machine()
     host = host_of(architecture)
-    if host.LIMITATION:
-        raise UnsupportedHost(f"this machine is {architecture}: {host.LIMITATION}")
     if features is None:
         features = llvm.get_host_cpu_features()
     if missing := [name for name in host.NEEDED if not features.get(name)]:

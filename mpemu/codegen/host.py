@@ -38,10 +38,6 @@ class Host(Protocol):
     def ADVICE(self) -> str:
         """What a user whose CPU lacks one of them should do."""
 
-    @property
-    def LIMITATION(self) -> str:
-        """Why programs don't run here although code can be generated; empty if they do."""
-
     # -- linking
     @property
     def PADDING(self) -> bytes:

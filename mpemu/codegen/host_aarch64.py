@@ -27,7 +27,6 @@ ARCHITECTURE = "aarch64"
 TRIPLE = "aarch64-unknown-linux-gnu"
 NEEDED = ("fp-armv8", "neon", "lse")  # the last: atomics in one instruction, casp among them for amocas.q
 ADVICE = "use a CPU with Armv8.1-A or later (Cortex-A55, Neoverse N1, Apple M1)"
-LIMITATION = ""
 
 # -- linking
 PADDING = b"\0"  # udf #0

@@ -23,7 +23,6 @@ ARCHITECTURE = "x86_64"
 TRIPLE = "x86_64-unknown-linux-gnu"
 NEEDED = ("sse4.1", "fma", "f16c", "cx16")  # the last is amocas.q
 ADVICE = "use a CPU of 2013 or later or, in a virtual machine, pass the host's CPU through"
-LIMITATION = ""
 
 PADDING = b"\xcc"
 # x86-64 psABI, table 4.9: the PC-relative kinds that the small PIC code model produces

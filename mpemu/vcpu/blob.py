@@ -108,7 +108,7 @@ def _source_digest() -> str:
 
 def _cpu() -> str:
     """The host CPU as far as code generation may depend on it."""
-    wanted = ("model name", "flags", "cpu family", "model", "Features", "CPU part")
+    wanted = ("model name", "flags", "cpu family", "model", "Features", "CPU implementer", "CPU part")
     lines: dict[str, str] = {}
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         for line in file:
