@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from mpemu.addresses import BOOT_ROM, FLASH_BANK
 from mpemu.board import Board, placed_devices
 from mpemu.boot.rom import ROM_SIZE
-from mpemu.config import MachineConfig
+from mpemu.config import EngineConfig, MachineConfig, cache_limit
 from mpemu.devices.bus import BusError
 from mpemu.devices.chardev import Chardev, EscapeActions, make_chardev
 from mpemu.devices.device import DeviceContext, Near, Timer
@@ -32,12 +32,13 @@ from mpemu.loop import MainLoop
 from mpemu.machine import Machine, Parts, Start
 from mpemu.memory import MachineMemory
 from mpemu.notifier import Notifier
+from mpemu.paths import code_dir
 from mpemu.timers import SteppedClock
 from mpemu.vcpu.blob import Blob, Progress, load_blob
 from mpemu.vcpu.engine import Engine
 from mpemu.vcpu.near import NearDevices
 from mpemu.vcpu.pool import VCpuPool
-from mpemu.vcpu.translation import Translation
+from mpemu.vcpu.translation import Translation, TranslationSettings
 
 DETERMINISTIC_EPOCH_NS = 1_577_836_800 * 10**9
 """The wall clock of a deterministic machine at its start: 2020-01-01."""
@@ -81,8 +82,9 @@ def assemble(
         uart_bell = _bell(kept)
         memory.machine.uart_doorbell = uart_bell.fileno() + 1
         keep = [bell.fileno() for bell in (uart_bell, *bells.values())]
-        if config.engine.mode == "auto":
-            translation = Translation(blob, memory, isa, config.engine.hot)
+        translation = None
+        if config.engine.translates:
+            translation = Translation(blob, memory, isa, _translation_settings(config.engine))
             kept.callback(translation.close)
             keep.append(translation.doorbell)
         pool = VCpuPool(
@@ -96,6 +98,8 @@ def assemble(
         pool.start(keep)
         loop = MainLoop(SteppedClock() if deterministic else None)
         until_machine.callback(loop.close)
+        if translation:
+            translation.attach(loop, warn)
         context = _context(config, loop, memory, NearDevices(blob, memory), warn)
         board = Board(config, context, memory.ram, memoryview(rom))
         kept.callback(board.close)
@@ -131,6 +135,11 @@ def assemble(
         machine.close()
         raise
     return Assembled(machine, board, console)
+
+
+def _translation_settings(engine: EngineConfig) -> TranslationSettings:
+    cache = code_dir() if engine.cache else None
+    return TranslationSettings(engine.hotness, engine.translators, cache, cache_limit(engine.cache_limit))
 
 
 def _executable(memory: MachineMemory, address: int, size: int) -> mmap.mmap:

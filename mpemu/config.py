@@ -7,6 +7,7 @@ the command line to the working directory.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
+from mpemu.codecache import DEFAULT_LIMIT
 from mpemu.config_errors import explain, nearest, one_of, problem
 from mpemu.config_source import SHORTHANDS, Key, Source, read_file, read_scalar, read_text
 from mpemu.devices.device import DeviceProperties
@@ -25,6 +27,9 @@ from mpemu.paths import configs_dir, guests_dir, linux_dir
 
 PAGE = 4096
 MIN_MEMORY, MAX_MEMORY = 64 << 10, 1 << 38
+MIN_CACHE = 4 << 20
+CACHE_LIMIT = "MPEMU_CACHE_LIMIT"
+"""Environment variable: the limit of the cache of compiled code."""
 
 ON_BOARD = ("aclint", "goldfish-rtc", "htif", "ns16550a", "plic", "sifive-test")
 """Types that the `virt` board brings by itself (htif: if the guest's ELF asks for it); configs don't list them."""
@@ -93,6 +98,13 @@ def _no_zero(text: str | None) -> str | None:
     return text
 
 
+def _cache_size(size: int) -> int:
+    if size < MIN_CACHE:
+        raise ValueError(f"the limit of the cache must be at least {format_size(MIN_CACHE)}")
+    return size
+
+
+CacheSize = Annotated[int, BeforeValidator(parse_size), AfterValidator(_cache_size), PlainSerializer(format_size)]
 Size = Annotated[int, BeforeValidator(parse_size), AfterValidator(_memory), PlainSerializer(format_size)]
 Image = Annotated[str | None, AfterValidator(_no_zero)]
 
@@ -133,11 +145,42 @@ class BootConfig(Section):
 
 
 class EngineConfig(Section):
-    mode: Literal["interp", "auto"] = Field("interp", description="interpret only; or translate what is hot as well")
+    """How guest code is executed. What is translated is decided here; the result never depends on it."""
+
+    mode: Literal["interp", "jit", "auto"] = Field(
+        "interp",
+        description="interp: interpret only; auto: translate what is hot as well; jit: translate whatever a hart is "
+        "found in once (auto with hot: 1)",
+    )
     hot: int = Field(3, ge=1, le=255, description="samples (of 8192 instructions) at one place that make it hot")
+    translators: int = Field(1, ge=1, le=4, description="processes that translate at the same time")
+    cache: bool = Field(True, description="keep translated code on disk, for later runs and other machines")
+    cache_limit: CacheSize | None = Field(
+        None, description=f"bytes of compiled code on disk, 256M; by default ${CACHE_LIMIT}, or else 512M"
+    )
     quantum: int = Field(
         20_000, ge=100, le=1_000_000_000, description="deterministic execution: instructions of one hart's turn"
     )
+
+    @property
+    def translates(self) -> bool:
+        return self.mode != "interp"
+
+    @property
+    def hotness(self) -> int:
+        """Samples that make a place hot in this mode."""
+        return 1 if self.mode == "jit" else self.hot
+
+
+def cache_limit(chosen: int | None = None) -> int:
+    """Bytes of compiled code that may be on disk. ConfigError if the environment says nonsense."""
+    text = os.environ.get(CACHE_LIMIT)
+    if chosen is not None or not text:
+        return DEFAULT_LIMIT if chosen is None else chosen
+    try:
+        return _cache_size(int(parse_size(text)))  # type: ignore[call-overload]
+    except ValueError as error:
+        raise ConfigError(f"${CACHE_LIMIT}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class MachineMemory:
         self.ram_address, self.state_address = self._ram.address, self._state.address
         self.ram = memoryview(self._ram.map)[:ram_size]
         self.machine: Any = MACHINE.view(self._state.map)
+        self.translator: Any = None
+        """View of TRANSLATOR, if there is one (vcpu/translation.py)."""
         self._harts: list[Any] = [HART.view(self._state.map, hart_offset(i)) for i in range(harts)]
         self.wake_fds = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(harts)]
         machine = self.machine

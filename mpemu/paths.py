@@ -22,6 +22,11 @@ def cache_dir() -> Path:
         return Path(tempfile.gettempdir()) / f"mpemu-{os.getuid()}"
 
 
+def code_dir() -> Path:
+    """Where all compiled code is kept: interpreters, and translated code in a directory per interpreter."""
+    return cache_dir() / "code"
+
+
 def linux_dir() -> Path:
     """Where ``mpemu fetch linux`` puts kernel, initramfs and firmware."""
     return cache_dir() / "linux"

@@ -31,11 +31,33 @@ class HartStatistics:
 
 
 @dataclass(frozen=True)
+class TranslationStatistics:
+    """What was translated for this machine; units are regions of guest code."""
+
+    units_translated: int
+    units_loaded: int
+    """From the cache on disk."""
+    instructions: int
+    """Guest instructions of the units translated."""
+    compile_us: int
+    """CPU time of the compilers."""
+    code_bytes: int
+    """Of all units in memory."""
+    failed: int
+    requests: int
+    dropped: int
+    """Requests that there was no room for, at the harts or at the translator."""
+    restarts: int
+    """Of the translator's process."""
+
+
+@dataclass(frozen=True)
 class MachineStatistics:
-    """``seconds`` is the time that the machine ran, without pauses."""
+    """``seconds`` is the time that the machine ran, without pauses; ``translation`` is None if there is none."""
 
     seconds: float
     harts: tuple[HartStatistics, ...]
+    translation: TranslationStatistics | None = None
 
     @property
     def instructions(self) -> int:
@@ -70,4 +92,22 @@ def gather(memory: MachineMemory, seconds: float, before_reset: list[int]) -> Ma
                 hart.pages_marked,
             )
         )
-    return MachineStatistics(seconds, tuple(harts))
+    return MachineStatistics(seconds, tuple(harts), _translation(memory))
+
+
+def _translation(memory: MachineMemory) -> TranslationStatistics | None:
+    view = memory.translator
+    if view is None:
+        return None
+    all_harts = [memory.hart(index) for index in range(memory.harts)]
+    return TranslationStatistics(
+        view.units_translated,
+        view.units_loaded,
+        view.instructions,
+        view.compile_us,
+        view.code_bytes,
+        view.failed,
+        sum(hart.requests for hart in all_harts),
+        view.dropped + sum(hart.requests_dropped for hart in all_harts),
+        view.restarts,
+    )

@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[1] / "mpemu"
 LAYERS: list[set[str]] = [
     {"isa"},
     {
-        "addresses", "channel", "devicetree", "errors", "fence", "layout", "loop", "memory", "messages", "notifier",
-        "paths", "ring", "shm", "spin", "timerfd", "timers", "walk", "workers", "runstate",
+        "addresses", "channel", "codecache", "codecache_upkeep", "devicetree", "errors",
+        "fence", "layout", "loop", "memory", "messages", "notifier",
+        "paths", "private_file", "ring", "shm", "spin", "timerfd", "timers", "unit", "walk",
+        "workers", "runstate",
     },
     {"boot", "codegen", "devices", "guests", "vcpu"},
     {"report", "statistics", "config_source", "config_errors", "config", "schema"},

@@ -10,9 +10,6 @@ import ctypes
 import os
 import signal
 import sys
-import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from mpemu.codegen.compiler import check_host, compile_object
@@ -21,11 +18,10 @@ from mpemu.codegen.interpreter import build_interpreter
 from mpemu.codegen.linker import LinkError, link_interpreter
 from mpemu.errors import HostError
 from mpemu.isa.profiles import IsaSpec
+from mpemu.private_file import remove_abandoned, write_private
 from mpemu.vcpu.blob_file import encode_blob
 
 PR_SET_PDEATHSIG = 1
-ABANDONED = 3600.0
-"""Seconds after which a temporary file must be that of a builder that was killed."""
 
 
 def say(phase: str, fraction: float) -> None:
@@ -47,19 +43,8 @@ def build(isa: IsaSpec, target: Path) -> None:
 
 def write(target: Path, data: bytes) -> None:
     """Put ``data`` at ``target`` in one step: readers, and other builders of the same, see all of it or nothing."""
-    prefix = f".{target.name}."
-    for old in target.parent.glob(f"{prefix}*"):
-        with suppress(OSError):  # somebody else may be cleaning up too
-            if old.stat().st_mtime < time.time() - ABANDONED:
-                old.unlink()
-    descriptor, temporary = tempfile.mkstemp(prefix=prefix, dir=target.parent)  # mode 600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    remove_abandoned(target.parent, target.name)
+    write_private(target, data)
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 At the end of a slice a hart is somewhere in the code that it runs most: the record where it is gets a point. A place
 with enough points is requested: the page's bytes and the offset go into a free slot of TRANSLATOR.requests (0 -> 1 by
 compare-exchange, filled, then 2 with release), and the doorbell rings. Nobody waits: with all slots taken the request
-is dropped, and the place becomes hot again.
+is dropped, and the place becomes hot again. So does, 256 samples later, a place that was asked for in vain.
 
 The translator publishes append-only: page and region entries are written first, ``published`` last. A hart that sees a
 new number looks at the new regions and puts those whose page it has decoded, byte for byte, into its records; a page
@@ -13,23 +13,15 @@ that it decodes later gets the regions that are known. A region lives in a recor
 
 from __future__ import annotations
 
+from mpemu.codegen.page_hash import HASH_FACTOR
 from mpemu.codegen.records import HANDLER, RECORD_PAGE
 from mpemu.codegen.routines import Native, native
 from mpemu.codegen.tlb import copy_page, for_each
 from mpemu.isa.value import Value
 from mpemu.layout import CODE_PAGE, HEAT, MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, REQUEST, REQUESTS, TRANSLATOR
 
-HASH_FACTOR = 0x9E37_79B9_7F4A_7C15
 ATTEMPTS = 4
 """Slots that a hart tries."""
-
-
-def page_hash(page: bytes) -> int:
-    """The hash of a page, as :func:`hash_page` computes it. It only finds candidates; bytes are compared."""
-    value = 0
-    for i in range(0, PAGE, 8):
-        value = (value ^ int.from_bytes(page[i : i + 8], "little")) * HASH_FACTOR & (1 << 64) - 1
-    return value
 
 
 def _shared(h: Native, item: str, offset: Value | int = 0) -> str:
@@ -61,17 +53,17 @@ def sample(h: Native, record: Value) -> None:
         h.ret(0)
     heat = h.hart("heat", ((record >> 4) ^ (record >> 16)) & (HEAT - 1))
     points = h.get(heat, 8).zext(64) + 1
-    with h.when(points.ltu(h.s.hotness)):
-        h.put(heat, points.lo(8))
+    h.put(heat, points.lo(8))
+    with h.when(points != h.s.hotness):  # more: it has been asked for, and is again when the byte has gone round
         h.ret(0)
-    h.put(heat, 0, 8)
     number = pool.udiv(RECORD_PAGE)
-    h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3)
+    with h.when(h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3) == 0):
+        h.put(heat, 0, 8)
 
 
 @native
 def request_region(h: Native, number: Value, offset: Value) -> None:
-    """Ask for the region at ``offset`` of the pool's page ``number``."""
+    """Ask for the region at ``offset`` of the pool's page ``number``: 1, or 0 if there is no free slot."""
     for attempt in range(ATTEMPTS):
         slot = (h.s.hartid * ATTEMPTS + attempt) & (REQUESTS - 1)
         request = h.s.translator + slot * REQUEST.size + TRANSLATOR.offset["requests"]
@@ -84,7 +76,7 @@ def request_region(h: Native, number: Value, offset: Value) -> None:
             h.put(state, 2, order="release")
             h.s.requests = h.s.requests + 1
             h.call("signal", h.get(_shared(h, "doorbell")))
-            h.ret(0)
+            h.ret(1)
     h.s.requests_dropped = h.s.requests_dropped + 1
 
 

@@ -1,7 +1,12 @@
-"""The translator's process: takes requests of vCPUs, compiles regions, publishes them. codegen/hot.py has the protocol.
+"""The translator's process: takes requests of harts, publishes units; from the cache on disk, or made by compilers.
 
-With the builder it is the only process that imports llvmlite. What it publishes is complete before anybody can see it:
-the code, then the page and the region's entry, then the counts.
+codegen/hot.py has the harts' part of the protocol, codegen/publication.py this one's. It is the only writer of the
+shared memory, and does not load LLVM: that is its children's (codegen/compiling.py), which exist only if there is
+something that the cache does not have. What takes time is done in small pieces between requests: publishing what the
+cache knows, which begins at the start, and writing to the cache what is new.
+
+It can be killed at any time. What is published stays, a new translator goes on from there; units that were not written
+yet are lost to the cache, requests under way become hot again.
 """
 
 from __future__ import annotations
@@ -9,133 +14,267 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import select
 import signal
+import socket
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import mpemu.isa.instructions  # noqa: F401  (fills the instruction table)
-from mpemu.codegen.compiler import compile_object
-from mpemu.codegen.hot import page_hash
-from mpemu.codegen.linker import link
-from mpemu.codegen.region import region_ir
+from mpemu.codecache import INTERPRETER_PREFIX, CodeCache
+from mpemu.codecache_upkeep import evict
+from mpemu.codegen.compilers import PR_SET_NAME, PR_SET_PDEATHSIG, Compilers, Job
+from mpemu.codegen.publication import Publication
 from mpemu.fence import order_fence
-from mpemu.isa.profiles import IsaSpec
-from mpemu.layout import MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.layout import PAGE, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.private_file import Refused
+from mpemu.unit import Dependencies, Unit, page_digest, satisfied
 from mpemu.vcpu.blob_file import read_blob
 
-PR_SET_PDEATHSIG = 1
+PROCESS_NAME = b"mpemu-transl"
 NICENESS = 5
 """Guests go first: until a region is there they are interpreted."""
-REGION = "region"
-SMALLEST = 2
-"""Guest instructions that a region must have to be worth its entry."""
+PRELOAD_SHARE = 0.75
+"""Of the memory of regions: what is published before anybody asks. The rest is for what this guest asks for."""
+WRITE_AFTER_S = 1.0
+"""A new unit waits so long for others that go into the same file."""
+EVICT_EVERY_S = 60.0
+READY = 2
+"""State of a request that may be taken."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """``view`` is TRANSLATOR, ``code`` the memory of regions; its first byte has handler offset ``first_offset``.
-    ``symbols`` are the interpreter's."""
+class Request:
+    """A place that is hot; ``pages`` by their distance from its own."""
 
-    isa: IsaSpec
-    symbols: dict[str, int]
-    view: Any
-    code: mmap.mmap
-    first_offset: int
-    doorbell: int
+    head: int
+    pages: Mapping[int, bytes]
+
+    def page(self, distance: int) -> bytes | None:
+        return self.pages.get(distance)
+
+    @cached_property
+    def digest(self) -> bytes:
+        return page_digest(self.pages[0])
+
+    @property
+    def place(self) -> tuple[bytes, int]:
+        return self.digest, self.head
+
+
+class Submits(Protocol):
+    def submit(self, job: Job) -> bool: ...
 
 
 class Translator:
-    """State of the process: what has been translated, and where the next code goes."""
+    """What has been translated, and what is to be done. ``requests`` are the slots in shared memory; ``cache`` is None
+    if nothing is kept on disk."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._pages: dict[bytes, int] = {}
-        self._done: set[tuple[bytes, int]] = set()
-        self._position = 0
-        self._entries = (REGION_ENTRY.ctype * MAX_REGIONS).from_buffer(work.view, TRANSLATOR.offset["regions"])
+    def __init__(self, publication: Publication, requests: Any, cache: CodeCache | None, limit: int) -> None:
+        self._publication, self._view, self._requests = publication, publication.view, requests
+        self._cache, self._limit = cache, limit
+        self._known: dict[tuple[bytes, int], list[Dependencies]] = {}
+        """By place: from what it has been translated, or was tried in vain."""
+        self._unsaved: dict[bytes, list[Unit]] = {}
+        self._write_at = 0.0
+        self._evict_at = time.monotonic() + EVICT_EVERY_S
+        self._on_disk: dict[bytes, bool] = {}
+        """Head pages that the cache has: whether their file is known to be used in this run."""
+        self._work: Iterator[None] = self._preload()
+        self.compilers: Submits | None = None
 
+    # -- requests
     def serve(self) -> None:
-        """Answer all requests that are ready."""
-        view = self._work.view
-        for number in range(REQUESTS):
-            request = REQUEST.ctype.from_buffer(view, TRANSLATOR.offset["requests"] + number * REQUEST.size)
-            if request.state == 2:
+        """Take all requests that are ready."""
+        for slot in self._requests:
+            if slot.state == READY:
                 order_fence()
-                page, offset = bytes(request.page), request.offset & (PAGE - 2)
+                request = Request(slot.offset & (PAGE - 2), {0: bytes(slot.page)})
                 order_fence()
-                request.state = 0
-                if (page, offset) not in self._done:
-                    self._done.add((page, offset))
-                    # whatever is wrong with one region: the guest goes on interpreting it
-                    try:
-                        self._translate(page, offset)
-                    except Exception:
-                        view.failed += 1
+                slot.state = 0
+                self._answer(request)
 
-    def _translate(self, page: bytes, offset: int) -> None:
-        view = self._work.view
-        if view.published == MAX_REGIONS or (page not in self._pages and len(self._pages) == REGION_PAGES):
+    def _answer(self, request: Request) -> None:
+        if self._is_known(request):
             return
-        began = time.process_time_ns()
-        ir, instructions = region_ir(self._work.isa, page, offset, self._work.symbols, REGION)
-        if instructions < SMALLEST:
+        if self._cache:
+            self._use(self._cache.load_news(request.digest))
+            if self._is_known(request):
+                return
+        assert self.compilers
+        job = Job(request.place, request.head, request.pages)
+        if self._publication.is_full or not self.compilers.submit(job):
+            self._view.dropped += 1
+
+    def _is_known(self, request: Request) -> bool:
+        return any(satisfied(made_from, request.page) for made_from in self._known.get(request.place, ()))
+
+    def done(self, job: Job, result: Unit | str) -> None:
+        """A compiler has finished a job, or says why it has failed."""
+        if isinstance(result, str):
+            self._view.failed += 1
+            say(f"some guest code can't be translated, and is interpreted; this is a bug: {result}")
+            tried = tuple((distance, page_digest(page)) for distance, page in sorted(job.pages.items()))
+            self._known.setdefault((page_digest(job.pages[0]), job.head), []).append(tried)
             return
-        linked = link(compile_object(ir))
-        code = linked.data
-        self._position = -(-self._position // linked.alignment) * linked.alignment
-        if self._position + len(code) > len(self._work.code):
-            return
-        self._work.code[self._position : self._position + len(code)] = code
-        at = self._work.first_offset + self._position + linked.symbols[REGION]
-        view.code_end = self._work.first_offset + self._position + len(code)
-        self._publish(self._page_number(page), offset, at)
-        self._position += len(code)
-        view.units_translated += 1
-        view.instructions += instructions
-        view.compile_us += (time.process_time_ns() - began) // 1000
-        view.code_bytes += len(code)
+        unit = result
+        if self._publish(unit):
+            self._view.units_translated += 1
+            self._view.instructions += unit.instructions
+            self._view.compile_us += unit.us
+        if self._cache:
+            if not self._unsaved:
+                self._write_at = time.monotonic() + WRITE_AFTER_S
+            self._unsaved.setdefault(unit.dependencies[0][1], []).append(unit)
 
-    def _page_number(self, page: bytes) -> int:
-        view = self._work.view
-        if page not in self._pages:
-            number = len(self._pages)
-            start = TRANSLATOR.offset["page_copy"] + number * PAGE
-            memoryview(view).cast("B")[start : start + PAGE] = page
-            view.page_hash[number] = page_hash(page)
-            order_fence()
-            view.pages = number + 1
-            self._pages[page] = number
-        return self._pages[page]
+    # -- publishing
+    def _publish(self, unit: Unit) -> bool:
+        """Whether this was news for the harts. What there is no room for counts as known, too."""
+        known = self._known.setdefault((unit.dependencies[0][1], unit.head), [])
+        if unit.dependencies not in known:
+            known.append(unit.dependencies)
+        if not unit.code or self._publication.has(unit):
+            return False
+        if not self._publication.has_room(unit):
+            self._view.dropped += 1
+            return False
+        self._publication.publish(unit)
+        return True
 
-    def _publish(self, page: int, offset: int, code: int) -> None:
-        view = self._work.view
-        number = view.published
-        entry = self._entries[number]
-        entry.page, entry.offset, entry.code, entry.next = page, offset, code, view.page_first[page]
-        order_fence()  # the entry, and the code itself
-        view.page_first[page] = number + 1
-        order_fence()
-        view.published = number + 1
+    def _use(self, units: list[Unit]) -> None:
+        """Publish what the cache has for a head page."""
+        for unit in units:
+            self._on_disk.setdefault(unit.dependencies[0][1], False)
+            if self._publish(unit):
+                self._view.units_loaded += 1
+
+    def _preload(self) -> Iterator[None]:
+        """Publish what the cache has, head page by head page, the most recently used first."""
+        if self._cache:
+            for digest in self._cache.newest_first():
+                if self._publication.share_used > PRELOAD_SHARE:
+                    break
+                self._use(self._cache.load_news(digest))
+                yield
+
+    # -- in the background
+    def step(self) -> float | None:
+        """Do a piece of the work that waits; seconds until there is more, None: none is in sight."""
+        if next(self._work, self) is None:
+            return 0
+        if not self._unsaved:
+            return None
+        wait = self._write_at - time.monotonic()
+        if wait > 0:
+            return wait
+        self._work = self._save()
+        return 0
+
+    def _save(self) -> Iterator[None]:
+        """Write what is new, file by file."""
+        while self._unsaved and self._cache:
+            digest = next(iter(self._unsaved))
+            units = self._unsaved.pop(digest)
+            try:
+                self._cache.save(units)
+                self._on_disk[digest] = True
+            except TimeoutError:
+                self._unsaved.setdefault(digest, []).extend(units)
+                self._write_at = time.monotonic() + WRITE_AFTER_S
+                return
+            except OSError as error:
+                say(f"{self._cache.directory}: translations can't be kept there ({error.strerror})")
+                self._cache = None
+                self._unsaved.clear()
+                return
+            yield
+        if time.monotonic() > self._evict_at:
+            self._evict()
+
+    def _evict(self) -> None:
+        """Keep the cache within its limit; what this guest uses goes last."""
+        if self._cache:
+            for digest in [digest for digest, used in self._on_disk.items() if not used]:
+                number = self._publication.number_of(digest)
+                if number is not None and self._view.page_used[number]:
+                    self._cache.touch(digest)
+                    self._on_disk[digest] = True
+            evict(self._cache.root, self._limit)
+        self._evict_at = time.monotonic() + EVICT_EVERY_S
+
+    def finish(self) -> None:
+        """Write what is left."""
+        for _ in self._save():
+            pass
+        self._evict()
 
 
-def main(isa: str, blob: str, segment: str, regions: str, doorbell: str) -> None:
-    """Serve until killed: by the coordinator, or by the kernel when that dies. The last three are descriptors."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the coordinator decides what these mean
+def say(text: str) -> None:
+    """To the coordinator, which tells the user."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def open_cache(root: str, key: str, isa: str) -> CodeCache | None:
+    """None, and a word to the user, where there can be none."""
+    try:
+        return CodeCache(Path(root), key, isa, say) if root else None
+    except OSError as error:
+        say(f"{root}: translations can't be kept there ({error.strerror})")
+    except Refused as refused:
+        say(f"{refused}: translations are not kept")
+    return None
+
+
+def settle() -> None:
+    """End with the coordinator, whatever it dies of; only that decides what signals mean."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(PR_SET_NAME, PROCESS_NAME, 0, 0, 0)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
+
+
+def main(isa: str, blob: str, segment: str, regions: str, doorbell: str, limit: str, root: str, size: str) -> None:
+    """Serve until TRANSLATOR.stop.
+
+    ``segment``, ``regions`` and ``doorbell`` are descriptors; ``limit`` is the number of compilers, ``root`` the
+    directory of the cache or empty, ``size`` the bytes that it may have.
+    """
+    settle()
     file = read_blob(Path(blob))
+    key = f"{Path(blob).stem.removeprefix(INTERPRETER_PREFIX)}-{file.digest[:16]}"
     first_offset = -(-len(file.code) // mmap.PAGESIZE) * mmap.PAGESIZE
-    shared = mmap.mmap(int(segment), TRANSLATOR.size)
-    code = mmap.mmap(int(regions), 0)
-    view = TRANSLATOR.view(shared)
-    translator = Translator(Work(IsaSpec.parse(isa), file.symbols, view, code, first_offset, int(doorbell)))
-    while True:
-        os.eventfd_read(int(doorbell))
-        translator.serve()
+    shared, code, bell = mmap.mmap(int(segment), TRANSLATOR.size), mmap.mmap(int(regions), 0), int(doorbell)
+    for mapping in (shared, code):
+        mapping.madvise(mmap.MADV_DONTFORK)  # compilers have no business there
+    requests = (REQUEST.ctype * REQUESTS).from_buffer(shared, TRANSLATOR.offset["requests"])
+    publication = Publication(shared, code, first_offset)
+    translator = Translator(publication, requests, open_cache(root, key, isa), int(size))
+
+    def compile_jobs(connection: socket.socket) -> None:
+        from mpemu.codegen.compiling import serve
+
+        serve(connection, isa, file.symbols)
+
+    poll = select.poll()
+    poll.register(bell, select.POLLIN)
+    translator.compilers = compilers = Compilers(int(limit), compile_jobs, translator.done, poll)
+    translator.serve()  # what came before this process
+    wait = translator.step()
+    while not publication.view.stop:
+        for descriptor, _ in poll.poll(None if wait is None else wait * 1000):
+            if descriptor == bell:
+                os.eventfd_read(bell)
+                translator.serve()
+            elif compilers.owns(descriptor):
+                compilers.answer(descriptor)
+        wait = translator.step()
+    translator.finish()
 
 
 if __name__ == "__main__":

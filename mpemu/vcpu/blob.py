@@ -20,9 +20,10 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+from mpemu.codecache import INTERPRETER_PREFIX, INTERPRETER_SUFFIX
 from mpemu.errors import EngineError, HostError
 from mpemu.isa.profiles import IsaSpec
-from mpemu.paths import PACKAGE, cache_dir
+from mpemu.paths import PACKAGE, code_dir
 from mpemu.shm import map_memory
 from mpemu.vcpu.blob_file import BlobError, BlobFile, read_blob
 
@@ -125,14 +126,17 @@ def blob_path(isa: IsaSpec) -> Path:
     except metadata.PackageNotFoundError:
         llvm = "none"
     key = "\0".join((_source_digest(), str(isa), _cpu(), llvm))
-    return cache_dir() / "code" / f"interpreter-{hashlib.sha256(key.encode()).hexdigest()[:32]}.blob"
+    return code_dir() / f"{INTERPRETER_PREFIX}{hashlib.sha256(key.encode()).hexdigest()[:32]}{INTERPRETER_SUFFIX}"
 
 
 def load_blob(isa: IsaSpec, progress: Progress | None = None) -> Blob:
     """The interpreter for ``isa``: from the cache if it is there and sound, else built (some seconds). BuildError."""
     path = blob_path(isa)
     try:
-        return Blob(read_blob(path), path)
+        blob = Blob(read_blob(path), path)
+        with contextlib.suppress(OSError):
+            os.utime(path)  # used: see codecache_upkeep.evict
+        return blob
     except FileNotFoundError:
         pass
     except BlobError:

@@ -8,8 +8,11 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from mpemu.codegen.translator import Translator, Work
-from mpemu.layout import PAGE, TRANSLATOR
+from mpemu.codegen.compilers import Job
+from mpemu.codegen.compiling import translate
+from mpemu.codegen.publication import Publication
+from mpemu.codegen.translator import Translator
+from mpemu.layout import HEAT, PAGE, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.shm import Segment
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import QUANTUM, Lab
@@ -18,17 +21,15 @@ from tests.codegen.native_hart import RAM
 RECORD_BYTES_PER_CODE_BYTE = 8
 
 
-class LoudTranslator(Translator):
-    """What goes wrong with a region ends the test and not just the region."""
+class AtOnce:
+    """Compilers that are done when they are asked. What goes wrong with a region ends the test."""
 
-    trouble: Exception | None = None
+    def __init__(self, lab: TranslatedLab, translator: Translator) -> None:
+        self._lab, self._translator = lab, translator
 
-    def _translate(self, *arguments: Any) -> Any:
-        try:
-            return super()._translate(*arguments)
-        except Exception as error:
-            self.trouble = error
-            raise
+    def submit(self, job: Job) -> bool:
+        self._translator.done(job, translate(self._lab.isa, self._lab.blob.symbols, job.pages, job.head))
+        return True
 
 
 class TranslatedLab(Lab):
@@ -45,8 +46,10 @@ class TranslatedLab(Lab):
         for index in range(harts):
             hart = self.hart(index)
             hart.translator, hart.hotness = self._segment.address, 1
-        work = Work(self.isa, self.blob.symbols, self.shared, code, self.blob.regions_start, self._doorbell)
-        self._translator = LoudTranslator(work)
+        requests = (REQUEST.ctype * REQUESTS).from_buffer(self._segment.map, TRANSLATOR.offset["requests"])
+        publication = Publication(self._segment.map, code, self.blob.regions_start)
+        self._translator = Translator(publication, requests, None, 0)
+        self._translator.compilers = AtOnce(self, self._translator)
 
     def close(self) -> None:
         """Give descriptors and memory back."""
@@ -84,11 +87,9 @@ class TranslatedLab(Lab):
         new. (None where there is nothing worth it.)"""
         before = self.shared.published
         for address in addresses:
+            self.hart(hart).heat[:] = [0] * HEAT  # as if not asked for yet
             self.routine("sample", self.record(address, hart), hart=hart)
             self._translator.serve()
-            if trouble := self._translator.trouble:
-                self._translator.trouble = None
-                raise AssertionError(f"the translator failed at {address:#x}") from trouble
         for index in range(len(self.engines)):
             self.routine("use_new_regions", hart=index)
         published: int = self.shared.published

@@ -1,0 +1,154 @@
+"""The translator's compiler processes (compiling.py): started when there is work, replaced when they die.
+
+A compiler that dies takes nothing with it: its job is given to another one, and is given up if that one dies of it too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+
+from mpemu.unit import Unit
+
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+PROCESS_NAME = b"mpemu-compiler"
+ATTEMPTS = 2
+MAX_WAITING = 1024
+"""Jobs; what is asked for beyond that will be hot again."""
+
+
+@dataclass
+class Job:
+    """``pages`` by their distance from the head page, which is ``pages[0]``."""
+
+    key: Hashable
+    head: int
+    pages: Mapping[int, bytes]
+    attempts: int = 0
+
+
+@dataclass
+class _Compiler:
+    pid: int
+    socket: socket.socket
+    job: Job | None = None
+    answers: Any = field(default_factory=msgpack.Unpacker)
+
+
+class Compilers:
+    """Up to ``limit`` processes that run ``serve(socket)``. ``done`` hears of each job: its unit, or what failed."""
+
+    def __init__(
+        self,
+        limit: int,
+        serve: Callable[[socket.socket], None],
+        done: Callable[[Job, Unit | str], None],
+        poll: select.poll,
+    ) -> None:
+        self._limit, self._serve, self._done, self._poll = limit, serve, done, poll
+        self._compilers: dict[int, _Compiler] = {}
+        self._waiting: OrderedDict[Hashable, Job] = OrderedDict()
+        self._running: set[Hashable] = set()
+
+    def submit(self, job: Job) -> bool:
+        """Have a job done, unless one with its key is on the way. False: too many wait already."""
+        if job.key in self._running:
+            return True
+        if job.key in self._waiting:
+            self._waiting.move_to_end(job.key, last=False)  # still hot: it is worth most
+            return True
+        if len(self._waiting) >= MAX_WAITING:
+            return False
+        self._waiting[job.key] = job
+        self._distribute()
+        return True
+
+    def answer(self, descriptor: int) -> None:
+        """A compiler's socket is readable."""
+        compiler = self._compilers[descriptor]
+        data = b""
+        with suppress(ConnectionError):
+            data = compiler.socket.recv(1 << 18)
+        if not data:
+            self._bury(compiler)
+        else:
+            compiler.answers.feed(data)
+            for answer in compiler.answers:
+                if (job := compiler.job) is not None:
+                    compiler.job = None
+                    self._finish(job, answer if isinstance(answer, str) else _unit(job, answer))
+        self._distribute()
+
+    def owns(self, descriptor: int) -> bool:
+        return descriptor in self._compilers
+
+    def _finish(self, job: Job, result: Unit | str) -> None:
+        self._running.discard(job.key)
+        self._done(job, result)
+
+    def _bury(self, compiler: _Compiler) -> None:
+        descriptor = compiler.socket.fileno()
+        self._poll.unregister(descriptor)
+        del self._compilers[descriptor]
+        compiler.socket.close()
+        os.waitpid(compiler.pid, 0)
+        if (job := compiler.job) is not None:
+            if job.attempts < ATTEMPTS:
+                self._running.discard(job.key)
+                self._waiting[job.key] = job
+            else:
+                self._finish(job, "the compiler died of it")
+
+    def _distribute(self) -> None:
+        """Give waiting jobs to compilers that have none."""
+        while self._waiting and len(self._running) < self._limit:
+            idle = next((c for c in self._compilers.values() if c.job is None), None) or self._start()
+            _, job = self._waiting.popitem(last=False)
+            job.attempts += 1
+            compiler_pages = [[distance, page] for distance, page in job.pages.items()]
+            idle.job = job
+            self._running.add(job.key)
+            with suppress(ConnectionError):  # its end will be noticed
+                idle.socket.sendall(msgpack.packb([job.head, compiler_pages]))
+
+    def _start(self) -> _Compiler:
+        ours, theirs = socket.socketpair()
+        parent, pid = os.getpid(), os.fork()
+        if not pid:
+            try:
+                ours.close()
+                for other in self._compilers.values():
+                    other.socket.close()
+                _settle(parent)
+                self._serve(theirs)
+            finally:
+                os._exit(0)
+        theirs.close()
+        compiler = _Compiler(pid, ours)
+        self._compilers[ours.fileno()] = compiler
+        self._poll.register(ours, select.POLLIN)
+        return compiler
+
+
+def _settle(parent: int) -> None:
+    """In the new process: it ends with the translator."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+    libc.prctl(PR_SET_NAME, PROCESS_NAME, 0, 0, 0)
+
+
+def _unit(job: Job, answer: list[Any]) -> Unit:
+    code, distances, *numbers = answer
+    return Unit(job.head, tuple((distance, job.pages[distance]) for distance in distances), code, *numbers)

@@ -1,0 +1,58 @@
+"""The compiler's process: takes jobs from the translator through a socket, one at a time, and answers with units.
+
+With the builder it is the only process that loads LLVM. It maps no memory of the machine: whatever goes wrong here
+costs one region. Messages are msgpack, a job ``[head, [[distance, page], ...]]``, an answer ``[code, distances,
+entry, page_numbers, instructions, us, alignment]`` or a text that says what failed.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+
+import msgpack  # type: ignore[import-untyped]
+
+import mpemu.isa.instructions  # noqa: F401  (fills the instruction table)
+from mpemu.codegen.compiler import compile_object
+from mpemu.codegen.linker import link
+from mpemu.codegen.region import region_ir
+from mpemu.isa.profiles import IsaSpec
+from mpemu.unit import Unit
+
+REGION = "region"
+SMALLEST = 2
+"""Guest instructions that a region must have to be worth its entry."""
+
+
+def translate(isa: IsaSpec, symbols: dict[str, int], pages: Mapping[int, bytes], head: int) -> Unit:
+    """The unit whose first instruction is at ``head`` of ``pages[0]``; the other pages are by their distance from it.
+
+    A unit without code stands for "not worth while". ``symbols`` are the interpreter's.
+    """
+    began = time.process_time_ns()
+    ir, instructions = region_ir(isa, pages[0], head, symbols, REGION)
+    if instructions < SMALLEST:
+        located = ((0, pages[0]), *((d, page) for d, page in sorted(pages.items()) if d))
+        return Unit(head, located, b"", 0, 0, instructions, 0)
+    linked = link(compile_object(ir))
+    us = (time.process_time_ns() - began) // 1000
+    entry = linked.symbols[REGION]
+    return Unit(head, ((0, pages[0]),), linked.data, entry, 0, instructions, us, linked.alignment)
+
+
+def serve(connection: socket.socket, isa: str, symbols: dict[str, int]) -> None:
+    """Answer jobs until the other end is closed."""
+    spec = IsaSpec.parse(isa)
+    jobs = msgpack.Unpacker()
+    while data := connection.recv(1 << 16):
+        jobs.feed(data)
+        for head, pages in jobs:
+            try:
+                unit = translate(spec, symbols, dict(pages), head)
+            except Exception as error:  # whatever is wrong with one region: the guest goes on interpreting it
+                connection.sendall(msgpack.packb(" ".join(f"{type(error).__name__}: {error}".split())))
+                continue
+            distances = [distance for distance, _ in unit.pages]
+            numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment
+            connection.sendall(msgpack.packb([unit.code, distances, *numbers]))

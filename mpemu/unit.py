@@ -1,0 +1,164 @@
+"""A unit of translation: host code for one region of guest code, and the file in which the cache keeps such units.
+
+A unit depends on the interpreter that it is linked against, and on the bytes of the guest pages that it was made from;
+on no address of guest or host. A file has all units whose first instruction lies on a page with certain contents (the
+head page), for one interpreter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import msgpack  # type: ignore[import-untyped]
+
+from mpemu.layout import PAGE
+from mpemu.private_file import Refused, seal, unseal
+
+MAGIC = b"mpemu-units-1\n"
+NUMBER_SIZE = 4
+"""Bytes of an element of a unit's array of page numbers."""
+MAX_DISTANCE = 1 << 20
+"""Pages: what a direct jump reaches (JAL: 1 MiB) is far less."""
+ALIGNMENTS = tuple(1 << n for n in range(13))
+"""Of code: up to a page."""
+
+Dependencies = tuple[tuple[int, bytes], ...]
+"""Distance in pages from the head page, and the digest of the page there; the head page is the first."""
+PageAt = Callable[[int], bytes | None]
+"""The page (4096 bytes) at a distance from the head page, None if that is not known."""
+
+
+def page_digest(page: bytes) -> bytes:
+    """SHA-256 of a page."""
+    return hashlib.sha256(page).digest()
+
+
+@dataclass(frozen=True)
+class Unit:
+    """``code`` is relocated against the interpreter's symbols and runs wherever region memory is mapped.
+
+    head          page offset of the first guest instruction
+    pages         (distance in pages from the head's page, 4096 bytes): the head's page, (0, bytes), then others, sorted
+    code          host code; empty: it was tried, and translation is not worth while
+    entry         offset of the handler in ``code``
+    page_numbers  offset in ``code`` of a u32 per page after the first: who puts the unit into memory writes there the
+                  translator's number of the page, plus 1
+    instructions  guest instructions
+    us            CPU time of the translation, microseconds
+    alignment     of ``code`` where it runs
+    """
+
+    head: int
+    pages: tuple[tuple[int, bytes], ...]
+    code: bytes
+    entry: int
+    page_numbers: int
+    instructions: int
+    us: int
+    alignment: int = 64
+
+    @property
+    def head_page(self) -> bytes:
+        return self.pages[0][1]
+
+    @cached_property
+    def dependencies(self) -> Dependencies:
+        return tuple((distance, page_digest(page)) for distance, page in self.pages)
+
+    @cached_property
+    def identity(self) -> int:
+        """64 bits that name what the unit was made from."""
+        digest = hashlib.sha256(self.head.to_bytes(2, "little"))
+        for distance, page in self.dependencies:
+            digest.update(distance.to_bytes(8, "little", signed=True) + page)
+        return int.from_bytes(digest.digest()[:8], "little")
+
+
+def satisfied(dependencies: Dependencies, page: PageAt) -> bool:
+    """Whether the pages around a head page are those of ``dependencies``."""
+    for distance, digest in dependencies:
+        found = page(distance)
+        if found is None or page_digest(found) != digest:
+            return False
+    return True
+
+
+def encode_units(key: str, isa: str, units: Sequence[Unit]) -> bytes:
+    """A file's bytes. The units, at least one, have the same head page; pages are stored once."""
+    pages: dict[bytes, int] = {}
+    rows = []
+    for unit in units:
+        places = [[distance, pages.setdefault(page, len(pages))] for distance, page in unit.pages]
+        numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment
+        rows.append([unit.head, places, unit.code, *numbers])
+    return seal(MAGIC, msgpack.packb({"key": key, "isa": isa, "pages": list(pages), "units": rows}))
+
+
+@dataclass(frozen=True)
+class UnitFile:
+    """What a file holds; ``isa`` is for information."""
+
+    key: str
+    isa: str
+    units: list[Unit]
+
+
+def decode_units(path: Path, data: bytes) -> UnitFile:
+    """The file of :func:`encode_units`, every field checked. Refused."""
+    body = unseal(path, MAGIC, data)
+    try:
+        content = msgpack.unpackb(body)
+        key, isa, pages = content["key"], content["isa"], content["pages"]
+        if not (isinstance(key, str) and isinstance(isa, str)):
+            raise ValueError("a key that is no text")
+        if not all(isinstance(page, bytes) and len(page) == PAGE for page in pages):
+            raise ValueError("a page that is none")
+        units = [_unit(row, pages) for row in content["units"]]
+        if not units or any(unit.head_page != pages[0] for unit in units):
+            raise ValueError("units of several pages, or none")
+        return UnitFile(key, isa, units)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise Refused(f"{path}: not what a file of units holds ({error})") from None
+
+
+def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
+    """A checked unit: nothing in it leads outside its code."""
+    head, places, code, entry, page_numbers, instructions, us, alignment = row
+    if not isinstance(code, bytes) or not isinstance(places, list):
+        raise ValueError("code that is none")
+    numbers = (
+        head,
+        entry,
+        page_numbers,
+        instructions,
+        us,
+        alignment,
+        *(number for place in places for number in place),
+    )
+    if not all(type(number) is int for number in numbers):
+        raise ValueError("a number that is none")
+    assert isinstance(head, int) and isinstance(entry, int) and isinstance(page_numbers, int)
+    assert isinstance(instructions, int) and isinstance(us, int) and isinstance(alignment, int)
+    if not 0 <= head < PAGE or head % 2:
+        raise ValueError(f"{head} is not where an instruction starts")
+    if not 0 <= entry < max(len(code), 1):
+        raise ValueError("the entry is outside the code")
+    if alignment not in ALIGNMENTS:
+        raise ValueError(f"code can't be aligned to {alignment}")
+    distances = [distance for distance, _ in places]
+    if (
+        distances[:1] != [0]
+        or distances[1:] != sorted(set(distances[1:]) - {0})
+        or max(map(abs, distances)) > MAX_DISTANCE
+    ):
+        raise ValueError("pages out of order")
+    if code and not 0 <= page_numbers <= len(code) - NUMBER_SIZE * (len(places) - 1):
+        raise ValueError("the page numbers are outside the code")
+    if any(not 0 <= index < len(pages) for _, index in places):
+        raise ValueError("a page is missing")
+    located = tuple((distance, pages[index]) for distance, index in places)
+    return Unit(head, located, code, entry, page_numbers, instructions, us, alignment)
