@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from bench.goals import WITHOUT_MEAN, Goal, Measure, goals_of, goals_of_group, group_of
+from bench.goals import GROUPS, WITHOUT_MEAN, Goal, Measure, goals_of, goals_of_group, group_of
 from bench.samples import Key, Sample
 
 _OVER = {
@@ -64,11 +63,14 @@ class Mean:
     mode: str
     harts: int
     values: dict[Measure, float]
+    whole: frozenset[Measure]
+    """The ratios that every kernel of the group has: only their means can be held against a goal."""
 
     def verdicts(self) -> list[Verdict]:
         """The goals of this mean."""
         subject = f"mean of {title((self.group, self.mode, self.harts))}"
-        return [Verdict(subject, g, self.values.get(g.measure)) for g in goals_of_group(self.group, self.harts)]
+        goals = goals_of_group(self.group, self.harts)
+        return [Verdict(subject, g, self.values[g.measure] if g.measure in self.whole else None) for g in goals]
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,14 @@ class Comparison:
                 groups[group, mode, harts].append((kernel, mode, harts))
         means = []
         for place, keys in groups.items():
-            values = {measure: geometric_mean(self.value(key, measure) for key in keys) for measure in _OVER}
-            means.append(Mean(*place, {measure: value for measure, value in values.items() if value is not None}))
+            values, whole = {}, set()
+            for measure in _OVER:
+                ratios = [ratio for key in keys if (ratio := self.value(key, measure)) is not None]
+                if ratios:
+                    values[measure] = statistics.geometric_mean(ratios)
+                if len(ratios) == len(GROUPS.get(place[0], ())):
+                    whole.add(measure)
+            means.append(Mean(*place, values, frozenset(whole)))
         return means
 
     def verdicts(self, key: Key) -> list[Verdict]:
@@ -192,12 +200,6 @@ class Comparison:
             "fairness": row.fairness("mpemu"),
             "goals": [v.as_json() for v in self.verdicts(key)],
         }
-
-
-def geometric_mean(ratios: Iterable[float | None]) -> float | None:
-    """Of those that are known; None if none is."""
-    logs = [math.log(r) for r in ratios if r]
-    return math.exp(sum(logs) / len(logs)) if logs else None
 
 
 def title(key: Key) -> str:
