@@ -16,6 +16,8 @@ from mpemu.private_file import remove_abandoned
 
 EVICT_TO = 0.9
 """Of the limit: what eviction leaves, so that it is not needed again at once."""
+INTERPRETERS, UNITS = "interpreter", "units"
+"""Kinds of files."""
 
 Progress = Callable[[float], None]
 """Hears of the fraction done."""
@@ -23,7 +25,7 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class CachedFile:
-    """A file of the cache: ``key`` names the interpreter, ``kind`` is "interpreter" or "units"."""
+    """A file of the cache: ``key`` names the interpreter, ``kind`` is INTERPRETERS or UNITS."""
 
     path: Path
     key: str
@@ -46,9 +48,9 @@ def _files(root: Path) -> Iterator[CachedFile]:
         if key != path.name and path.is_dir() and not path.is_symlink():
             for file in sorted(path.iterdir()):
                 if file.name.endswith(FILE_SUFFIX):
-                    yield from _file(file, key, "units")
+                    yield from _file(file, key, UNITS)
         elif path.name.startswith(INTERPRETER_PREFIX) and path.name.endswith(INTERPRETER_SUFFIX):
-            yield from _file(path, path.stem.removeprefix(INTERPRETER_PREFIX), "interpreter")
+            yield from _file(path, path.stem.removeprefix(INTERPRETER_PREFIX), INTERPRETERS)
 
 
 def _file(path: Path, key: str, kind: str) -> Iterator[CachedFile]:

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpemu.config import DeviceConfig, MachineConfig, find_config, format_size, load_config, parse_config, parse_size
+from mpemu.config import (
+    DeviceConfig,
+    EngineConfig,
+    MachineConfig,
+    cache_limit,
+    find_config,
+    format_size,
+    load_config,
+    parse_config,
+    parse_size,
+)
 from mpemu.config_source import MAX_BYTES
 from mpemu.devices.registry import device_class
 from mpemu.errors import ConfigError, GuestImageError
@@ -245,3 +255,19 @@ def test_schema_describes_the_shipped_configs() -> None:
     kinds = {item["properties"]["type"]["const"] for item in schema["properties"]["devices"]["items"]["oneOf"]}
     assert {"virtio-blk", "virtio-rng", "virtio-console", "pflash"} == kinds
     assert schema["additionalProperties"] is False
+
+
+def test_how_code_is_executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def engine(text: str) -> EngineConfig:
+        return parse_config(f"engine: {text}").engine
+
+    assert not engine("{mode: interp, hot: 5}").translates
+    assert engine("{mode: auto, hot: 5}").hotness == 5
+    assert engine("{mode: jit, hot: 5}").hotness == 1
+    assert engine("{cache_limit: 1G}").cache_limit == 1 << 30
+    assert engine("{cache: false, translators: 4}").translators == 4
+    for text in ("{mode: fast}", "{translators: 5}", "{translators: 0}", "{cache_limit: 1K}", "{cache: maybe}"):
+        with pytest.raises(ConfigError, match=r"engine\."):
+            engine(text)
+    monkeypatch.setenv("MPEMU_CACHE_LIMIT", "64M")
+    assert cache_limit(None) == 64 << 20 and cache_limit(1 << 30) == 1 << 30

@@ -14,6 +14,7 @@ COMMANDS = {
     "mtree": "mpemu.cli.inspect:mtree",
     "disasm": "mpemu.cli.disasm:disasm",
     "fetch": "mpemu.cli.fetch:fetch",
+    "cache": "mpemu.cli.cache:cache",
     "schema": "mpemu.cli.inspect:schema",
 }
 

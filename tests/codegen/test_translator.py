@@ -1,0 +1,314 @@
+"""The translator between harts, compilers and the cache; and its compilers, which may die."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+import pytest
+
+from mpemu.codecache import CodeCache
+from mpemu.codegen import compilers as compilers_module
+from mpemu.codegen import translator as module
+from mpemu.codegen.compilers import Compilers, Job
+from mpemu.codegen.publication import Publication
+from mpemu.codegen.translator import READY, Translator
+from mpemu.layout import PAGE, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.unit import Unit, page_digest
+
+LIMIT = 1 << 30
+
+
+def page(number: int) -> bytes:
+    return number.to_bytes(2, "little") * (PAGE // 2)
+
+
+def unit(head: int, *pages: int, code: bytes = b"\xcc" * 64) -> Unit:
+    located = tuple((distance, page(number)) for distance, number in enumerate(pages))
+    return Unit(head, located, code, 0, 0, 5, 100)
+
+
+class Jobs:
+    """Compilers that do nothing by themselves."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.busy = False
+
+    def submit(self, job: Job) -> bool:
+        self.jobs.append(job)
+        return not self.busy
+
+
+class Bench:
+    """A translator whose shared memory and compilers are the test's."""
+
+    def __init__(self, cache: CodeCache | None, room: int = 1 << 16) -> None:
+        self.shared, self.code = mmap.mmap(-1, TRANSLATOR.size), mmap.mmap(-1, room)
+        self.requests = (REQUEST.ctype * REQUESTS).from_buffer(self.shared, TRANSLATOR.offset["requests"])
+        self.view: Any = TRANSLATOR.view(self.shared)
+        self.jobs = Jobs()
+        self.start(cache)
+
+    def start(self, cache: CodeCache | None) -> None:
+        self.translator = Translator(Publication(self.shared, self.code, 0), self.requests, cache, LIMIT)
+        self.translator.compilers = self.jobs
+
+    def ask(self, *places: tuple[int, int]) -> list[tuple[int, bytes]]:
+        """Request (offset, page)s; what compilers were asked for."""
+        for slot, (offset, number) in enumerate(places):
+            request = self.requests[slot]
+            request.offset, request.page[:], request.state = offset, page(number), READY
+        self.translator.serve()
+        assert not any(request.state for request in self.requests)
+        jobs, self.jobs.jobs = self.jobs.jobs, []
+        return [(job.head, job.pages[0]) for job in jobs]
+
+    def settle(self) -> None:
+        """Do all that waits, as if time had passed."""
+        self.translator._write_at = 0
+        while self.translator.step() is not None:
+            pass
+
+
+@pytest.fixture
+def open_cache(tmp_path: Path) -> Callable[[], CodeCache]:
+    return lambda: CodeCache(tmp_path / "code", "key", "rv64i")
+
+
+def test_a_request_is_compiled_published_and_known() -> None:
+    bench = Bench(None)
+    assert bench.ask((2, 7)) == [(2, page(7))]
+    bench.translator.done(Job((), 2, {0: page(7)}), unit(2, 7))
+    assert bench.view.published == bench.view.units_translated == 1
+    assert (bench.view.instructions, bench.view.compile_us, bench.view.code_bytes) == (5, 100, 64)
+    assert bench.ask((2, 7), (4, 7), (2, 8)) == [(4, page(7)), (2, page(8))]
+
+
+@pytest.mark.parametrize("result", ["LLVM is unhappy", unit(2, 7, code=b"")])
+def test_what_was_in_vain_is_not_tried_again(result: Unit | str, capfd: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(None)
+    bench.translator.done(Job((), 2, {0: page(7)}), result)
+    assert bench.ask((2, 7)) == []
+    assert bench.view.published == bench.view.units_translated == 0
+    assert bench.view.failed == isinstance(result, str)
+    assert ("LLVM is unhappy" in capfd.readouterr().err) == isinstance(result, str)
+
+
+def test_a_unit_of_several_pages_is_known_where_all_of_them_are() -> None:
+    """Requests tell their own page only: a unit of two does not answer them, but is not published twice."""
+    bench = Bench(None)
+    for _ in range(2):
+        assert bench.ask((2, 7)) == [(2, page(7))]
+        bench.translator.done(Job((), 2, {0: page(7), 1: page(8)}), unit(2, 7, 8))
+    assert bench.view.published == bench.view.units_translated == 1
+
+
+def test_the_next_run_publishes_what_this_one_has_found(open_cache: Callable[[], CodeCache]) -> None:
+    bench = Bench(open_cache())
+    for each in (unit(2, 7), unit(4, 7, 8), unit(6, 7, code=b"")):
+        bench.translator.done(Job((), each.head, dict(each.pages)), each)
+    bench.settle()
+    again = Bench(open_cache())
+    again.settle()
+    assert again.view.published == again.view.units_loaded == 2 and again.view.units_translated == 0
+    assert again.ask((2, 7), (6, 7)) == []
+    assert again.view.compile_us == 0
+
+
+def test_what_another_machine_has_written_since_is_found(open_cache: Callable[[], CodeCache]) -> None:
+    bench = Bench(open_cache())
+    bench.settle()
+    open_cache().save([unit(2, 7)])
+    assert bench.ask((2, 7)) == []
+    assert bench.view.units_loaded == 1
+    assert bench.ask((4, 7)) == [(4, page(7))]
+
+
+def test_a_new_translator_goes_on(open_cache: Callable[[], CodeCache]) -> None:
+    """The old one's units are published once, whether it had time to write them or not."""
+    bench = Bench(open_cache())
+    open_cache().save([unit(2, 7)])
+    bench.settle()
+    bench.translator.done(Job((), 4, {0: page(7)}), unit(4, 7))
+    open_cache().save([unit(6, 7)])
+    bench.start(open_cache())
+    bench.settle()
+    assert bench.view.published == 3
+    assert bench.view.units_loaded == 2 and bench.view.units_translated == 1
+    bench.translator.done(Job((), 4, {0: page(7)}), unit(4, 7))
+    assert bench.view.published == 3
+
+
+def test_the_preload_leaves_room(open_cache: Callable[[], CodeCache]) -> None:
+    for number in range(1, 11):
+        open_cache().save([unit(2, number, code=bytes(64 << 4))])
+    bench = Bench(open_cache(), room=10 * (64 << 4))
+    bench.settle()
+    assert bench.view.published == 8
+    found = [number for number in range(1, 11) if bench.ask((2, number)) == []]
+    assert len(found) == 10 and bench.view.published == 10, "those that were left out come when they are asked for"
+
+
+def test_a_full_memory_drops() -> None:
+    bench = Bench(None, room=4096)
+    bench.translator.done(Job((), 2, {0: page(7)}), unit(2, 7, code=bytes(4000)))
+    bench.translator.done(Job((), 4, {0: page(7)}), unit(4, 7, code=bytes(200)))
+    assert (bench.view.published, bench.view.dropped) == (1, 1)
+    assert bench.ask((4, 7)) == [], "it would not fit the next time either"
+    bench.jobs.busy = True
+    bench.ask((6, 7))
+    assert bench.view.dropped == 2
+
+
+def test_a_full_disk_is_told_once(
+    open_cache: Callable[[], CodeCache], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("mpemu.codecache.write_private", full)
+    bench = Bench(open_cache())
+    for number in (7, 8):
+        bench.translator.done(Job((), 2, {0: page(number)}), unit(2, number))
+    bench.settle()
+    bench.translator.done(Job((), 4, {0: page(7)}), unit(4, 7))
+    bench.settle()
+    bench.translator.finish()
+    assert capfd.readouterr().err.count("translations can't be kept there (No space left on device)") == 1
+    assert bench.view.published == 3
+
+
+def test_a_lock_that_is_held_delays_writing(
+    open_cache: Callable[[], CodeCache], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = CodeCache.save
+    attempts: list[int] = []
+
+    def save(self: CodeCache, units: list[Unit]) -> None:
+        attempts.append(len(units))
+        if len(attempts) == 1:
+            raise TimeoutError
+        real(self, units)
+
+    monkeypatch.setattr(CodeCache, "save", save)
+    bench = Bench(open_cache())
+    bench.translator.done(Job((), 2, {0: page(7)}), unit(2, 7))
+    bench.translator._write_at = 0
+    while (wait := bench.translator.step()) == 0:
+        pass
+    assert wait is not None and 0 < wait <= module.WRITE_AFTER_S
+    bench.translator.finish()
+    assert attempts == [1, 1] and open_cache().load(page_digest(page(7))) == [unit(2, 7)]
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_used_is_evicted_last(open_cache: Callable[[], CodeCache], tmp_path: Path) -> None:
+    for number in (7, 8):
+        open_cache().save([unit(2, number)])
+    for path in tmp_path.rglob("*.units"):
+        os.utime(path, (1, 1))
+    bench = Bench(open_cache())
+    bench.settle()
+    number = bench.translator._publication.number_of(page_digest(page(8)))
+    bench.view.page_used[number] = 1
+    bench.translator.finish()
+    assert open_cache().newest_first()[0] == page_digest(page(8))
+    assert sorted(path.stat().st_mtime == 1 for path in tmp_path.rglob("*.units")) == [False, True]
+
+
+# -- compilers
+class Pool:
+    def __init__(self, serve: Callable[[socket.socket], None], limit: int) -> None:
+        self.done: dict[object, Unit | str] = {}
+        self.poll = select.poll()
+        self.compilers = Compilers(limit, serve, self._done, self.poll)
+
+    def _done(self, job: Job, result: Unit | str) -> None:
+        assert job.key not in self.done
+        self.done[job.key] = result
+
+    def pids(self) -> list[int]:
+        return [compiler.pid for compiler in self.compilers._compilers.values()]
+
+    def wait(self, jobs: int) -> None:
+        while len(self.done) < jobs:
+            ready = self.poll.poll(20_000)
+            assert ready, "a compiler hangs"
+            for descriptor, _ in ready:
+                self.compilers.answer(descriptor)
+
+    def close(self) -> None:
+        for compiler in self.compilers._compilers.values():
+            compiler.socket.close()
+            os.waitpid(compiler.pid, 0)
+
+
+def work(connection: socket.socket) -> None:
+    """Answers; dies of pages that begin with 0, fails on those with 1."""
+    jobs = msgpack.Unpacker()
+    while data := connection.recv(1 << 16):
+        jobs.feed(data)
+        for head, pages in jobs:
+            kind = pages[0][1][0]
+            if kind == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            answer = "no" if kind == 1 else [bytes(head), [0], 0, 0, 3, 10, 64]
+            connection.sendall(msgpack.packb(answer))
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    made = Pool(work, 3)
+    yield made
+    made.close()
+
+
+def test_compilers_answer(pool: Pool) -> None:
+    assert pool.pids() == [], "none before there is work"
+    for number in range(20):
+        assert pool.compilers.submit(Job(number, 1000 * number, {0: page(2)}))
+    pool.wait(20)
+    assert len(pool.pids()) == 3
+    for number in range(20):
+        assert pool.done[number] == Unit(1000 * number, ((0, page(2)),), bytes(1000 * number), 0, 0, 3, 10)
+
+
+def test_a_job_is_done_once(pool: Pool) -> None:
+    for _ in range(5):
+        assert pool.compilers.submit(Job("same", 2, {0: page(2)}))
+    pool.wait(1)
+
+
+def test_jobs_that_fail_or_kill(pool: Pool) -> None:
+    for number in range(12):
+        pool.compilers.submit(Job(number, 2, {0: page(number % 3)}))
+    pool.wait(12)
+    assert [pool.done[n] for n in range(0, 12, 3)] == ["the compiler died of it"] * 4
+    assert [pool.done[n] for n in range(1, 12, 3)] == ["no"] * 4
+    assert all(isinstance(pool.done[n], Unit) for n in range(2, 12, 3))
+
+
+def test_compilers_killed_from_outside(pool: Pool) -> None:
+    """A job is given to another compiler, once."""
+    for number in range(30):
+        pool.compilers.submit(Job(number, 2, {0: page(2)}))
+        if number % 10 == 5:
+            os.kill(pool.pids()[0], signal.SIGKILL)
+    pool.wait(30)
+    assert all(isinstance(result, Unit) for result in pool.done.values())
+
+
+def test_too_many_jobs(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilers_module, "MAX_WAITING", 4)
+    taken = [pool.compilers.submit(Job(number, 2, {0: page(2)})) for number in range(9)]
+    assert taken == [True] * 7 + [False] * 2, "three at work, four waiting"
+    pool.wait(7)
