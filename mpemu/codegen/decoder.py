@@ -265,7 +265,7 @@ def own_handler(h: Native, record: Value) -> None:
 @native
 def is_spin_loop(h: Native, copy: Value, end: Value, distance: Value) -> None:
     """1 if the jump at page offset ``end`` over ``distance`` (negative) bytes closes a loop that can only wait: short,
-    of quiet instructions (facts.py), no register read in it before it is written in it."""
+    of quiet instructions (facts.py), none of them a call, no register read in it before it is written in it."""
     with h.when(distance.lt(-MAX_SPIN_LOOP)):
         h.ret(0)
     record = h.b.from_pointer(h.hart("scratch")) + RECORD  # the one that a straddling instruction leaves unused
@@ -286,6 +286,8 @@ def is_spin_loop(h: Native, copy: Value, end: Value, distance: Value) -> None:
             read.set(read.get() | (bit & ~written.get() & ~1))
         with h.when((known & FACT_WRITES_A) != 0):
             number = h.get(h.at(record, A), 8).zext(64) & 31
+            with h.when(((known & FACT_BRANCHES) != 0) & (number != 0)):  # a call: who knows what that does
+                h.ret(0)
             written.set(written.get() | (Value(1, 64) << number))
         with h.when(at.geu(end)):
             done()

@@ -117,7 +117,7 @@ class Region:
             if step is None:
                 return True  # not all of it is here: leave it to the interpreter
             known = facts(self._isa, Variant(step.insn, step.length))
-            if not known.quiet:
+            if not known.quiet or (known.relative_jump and step.operands.get("rd")):
                 return False
             read |= {step.operands[f] for f in known.reads} - written - {0}
             written |= {step.operands[f] for f in known.writes}

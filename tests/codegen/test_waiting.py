@@ -44,6 +44,15 @@ def test_timer_is_heard(loop: str) -> None:
     assert hart.x[S0] < LONG // 10
 
 
+def test_a_loop_of_calls_does_not_wait() -> None:
+    """Whatever the function does, that is work: its caller's loop keeps its turn."""
+    lab = Lab()
+    lab.memory.machine.clock_mode = CLOCK_VIRTUAL
+    lab.place(CODE, asm("jal", rd=1, imm=8), asm("jal", rd=0, imm=-4), COUNT, asm("jalr", rd=0, rs1=1, imm=0))
+    assert lab.run(CODE, quantum=LONG) is ExitReason.QUANTUM
+    assert LONG <= lab.hart().instret < LONG + 10
+
+
 def test_waiting_gives_the_turn_away() -> None:
     """Deterministic mode: nobody else runs before the turn is over, so a WRS on what can't change ends it."""
     lab = Lab()
