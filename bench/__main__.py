@@ -74,6 +74,10 @@ def measure(side: str, entry: Set, settings: Settings) -> list[Sample]:
     return run_kernels(side, entry.what, entry.harts, settings)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which is treated like Ctrl-C."""
+
+
 class Session:
     """The rounds. A set that has failed on one side is not tried again there."""
 
@@ -163,9 +167,9 @@ def main(
     try:
         with messages.status("building") as status:
             session.run(status)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as reason:
         messages.print("bench: interrupted; this is what was measured")
-        code = 130
+        code = 143 if isinstance(reason, Terminated) else 130
     comparison = session.comparison
     if not comparison.rows:
         messages.print("bench: nothing was measured")
@@ -179,7 +183,7 @@ def main(
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(143)
+    raise Terminated
 
 
 if __name__ == "__main__":
