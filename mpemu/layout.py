@@ -197,7 +197,8 @@ HART = Struct(
         Item("tight_distrust", "u64", "hart", "LRs to come that shall not begin one"),
         Item("lrsc_epoch", "u64", "hart", "the last page-mark epoch that this hart has seen"),
         Item("locked_version", "u64", "hart", "address of the version word that a slow RMW holds, or 0"),
-        Item("spin_count", "u64", "hart", "%cnt (see codegen/handlers.py) at the last turn of a spin loop"),
+        Item("turn_count", "u64", "hart", "%cnt (see codegen/handlers.py) at the last turn of a spin loop"),
+        Item("pause_count", "u64", "hart", "... and at the last PAUSE"),
         Item("spins", "u64", "hart", "spin iterations since the last yield"),
         Item("fcsr_host", "u64", "hart", "modes and flags of the host's FPU while the hart rests (codegen/host.py)"),
         # -- why run() returned

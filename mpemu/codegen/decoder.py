@@ -20,6 +20,7 @@ from mpemu.codegen.records import (
     IMM,
     RECORD,
     RECORD_PAGE,
+    TURN,
     A,
     B,
     C,
@@ -228,9 +229,12 @@ def decode_run(h: Native, record: Value) -> None:
         result = h.call(DECODE, word.get(), here, at)
         number_of = h.local(result >> ID_SHIFT)
         spin = table(h, "spin_handler", number_of.get())
-        with h.when(spin != 0), h.when(h.call("is_spin_loop", copy, at, h.get(h.at(here, IMM)).sra(3)) != 0):
-            set_handler(h, here, spin)
-            number_of.set(spin)
+        with h.when(spin != 0):
+            turn = h.call("is_spin_loop", copy, at, h.get(h.at(here, IMM)).sra(3))
+            with h.when(turn != 0):
+                h.put(h.at(here, TURN), turn.lo(8))
+                set_handler(h, here, spin)
+                number_of.set(spin)
         with h.when((table(h, "handler_facts", number_of.get()) & FACT_RESERVES) != 0):
             h.put(h.at(here, IMM), h.call("tight_distance", copy, at))
         mine = number_of.get()
@@ -264,15 +268,17 @@ def own_handler(h: Native, record: Value) -> None:
 
 @native
 def is_spin_loop(h: Native, copy: Value, end: Value, distance: Value) -> None:
-    """1 if the jump at page offset ``end`` over ``distance`` (negative) bytes closes a loop that can only wait: short,
-    of quiet instructions (facts.py), none of them a call, no register read in it before it is written in it."""
+    """Not 0 if the jump at page offset ``end`` over ``distance`` (negative) bytes closes a loop that can only wait:
+    short, of quiet instructions (facts.py), none of them a call, no register read in it before it is written in it.
+    How many these are."""
     with h.when(distance.lt(-MAX_SPIN_LOOP)):
         h.ret(0)
     record = h.b.from_pointer(h.hart("scratch")) + RECORD  # the one that a straddling instruction leaves unused
     offset = h.local(end + distance)
-    read, written = h.local(0), h.local(0)
+    read, written, turn = h.local(0), h.local(0), h.local(0)
     with h.loop() as done:
         at = offset.get()
+        turn.set(turn.get() + 1)
         low = h.get(h.at(copy, at), 16).zext(64)
         is_short = (low & 3) != 3
         high = h.get(h.at(copy, at + 2), 16).zext(64)
@@ -292,7 +298,7 @@ def is_spin_loop(h: Native, copy: Value, end: Value, distance: Value) -> None:
         with h.when(at.geu(end)):
             done()
         offset.set(at + (result & 0xFF))
-    h.ret((read.get() & written.get()) == 0)
+    h.ret(((read.get() & written.get()) == 0).mux(turn.get(), 0))
 
 
 def define_table(module: Module, name: str, values: Sequence[int]) -> None:

@@ -18,7 +18,17 @@ from typing import Any
 from mpemu.codegen import lrsc
 from mpemu.codegen.core import Core, NeedsSlow, RegisterField
 from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.records import HANDLER, IMM, RECORD, SPIN_GAP, SPIN_YIELD, Variant, operand_slots, ordering_bits
+from mpemu.codegen.records import (
+    HANDLER,
+    IMM,
+    RECORD,
+    SPIN_GAP,
+    SPIN_YIELD,
+    TURN,
+    Variant,
+    operand_slots,
+    ordering_bits,
+)
 from mpemu.isa.hart import Isa, Operand
 from mpemu.isa.value import Value, value_of
 from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, HART, ITLB_ENTRIES, ITLB_ENTRY, REGIME
@@ -180,7 +190,9 @@ class HandlerEmitter(Core):
             if self.variant.way in ("back", "fwd", "spin"):
                 destination = self.b.pointer(self.rp, target.imm)
                 if self.variant.way == "spin":
-                    self._spin(destination, self.retired())
+                    # the next turn follows directly, or there was something else, and this is another wait
+                    turn = self.b.load(self.b.pointer(self.rp, TURN), 8, invariant=True).zext(64)
+                    self._spin(destination, self.retired(), "turn_count", turn)
                 self._taken(destination, self.retired(), checked=self.variant.way != "fwd")
             else:
                 self._jump_dynamic(target)
@@ -191,13 +203,13 @@ class HandlerEmitter(Core):
             self.s.instret = self.s.instret + 1
             self.tail("@h_goto", "null", "0")
 
-    def _spin(self, rp: str, cnt: str) -> None:
-        """A turn of a spin loop: one host pause, and from time to time a chance for the hart that it waits for."""
+    def _spin(self, rp: str, cnt: str, counter: str, gap: Value) -> None:
+        """A turn of a spin loop: one host pause, and from time to time a chance for the hart that it waits for. It is
+        of the same wait as the last turn if that was at most ``gap`` instructions ago, by ``counter``."""
         b = self.b
-        # a turn soon after the last one belongs to the same wait; short waits one after the other never yield
         count = Value(cnt, 64, b)
-        same_wait = (count - self.s.spin_count).ltu(SPIN_GAP)
-        self.s.spin_count = count
+        same_wait = (count - getattr(self.s, counter)).leu(gap)
+        setattr(self.s, counter, count)
         spins = same_wait.mux(self.s.spins, 0) + 1
         self.s.spins = spins
         stay, leave = b.label(), b.label()
@@ -382,7 +394,7 @@ class HandlerEmitter(Core):
     # -- waiting
     def pause(self) -> None:
         if self.fast and not self.b.muted:
-            self._spin(self.next_record(), self.retired())
+            self._spin(self.next_record(), self.retired(), "pause_count", Value(SPIN_GAP, 64))
         else:
             self.call("spin_hint")
 

@@ -18,6 +18,8 @@ RECORD_PAGE = RECORD_PAGE_SIZE
 """Slots of a page, one behind them that goes to the next page, and padding to a multiple of 64 bytes."""
 
 HANDLER, A, B, C, D, IMM = 0, 4, 5, 6, 7, 8
+TURN = D
+"""Of a jump that closes a spin loop: the instructions of one turn."""
 _FIXED_SLOTS = {"rd": A, "fd": A, "rs1": B, "fs1": B, "rs2": C, "fs2": C, "rs3": D, "fs3": D}
 
 
@@ -77,7 +79,7 @@ WAYS = ("far", "fwd", "back", "spin")
 forwards, backwards, and backwards in a loop that can only wait (facts.py)."""
 
 SPIN_GAP = 24
-"""Instructions between two turns of a spin loop, or PAUSEs, that may still belong to one wait."""
+"""Instructions between two PAUSEs that may still belong to one wait."""
 SPIN_YIELD = 50
 """Turns of a spin loop, or PAUSEs, after which a hart gives its core to one that can make progress."""
 

@@ -81,7 +81,7 @@ class Engine:
         hart.fcsr_host = 0  # that of a reset hart, see codegen/host_x86_64.py
         hart.reservation = ALL_ONES
         hart.tight_due = hart.tight_distrust = 0
-        hart.locked_version = hart.mmio_latch = hart.spins = hart.spin_count = 0
+        hart.locked_version = hart.mmio_latch = hart.spins = hart.turn_count = hart.pause_count = 0
         hart.mtimecmp = ALL_ONES
         hart.deadline = 0
         for i in range(len(LINES)):

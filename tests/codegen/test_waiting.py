@@ -8,7 +8,7 @@ import pytest
 
 from mpemu.memory import CLOCK_RUNNING, CLOCK_VIRTUAL
 from mpemu.vcpu.exits import ExitReason
-from tests.codegen.lab import A0, S0, STOP, Lab, asm
+from tests.codegen.lab import A0, S0, S1, STOP, T0, Lab, asm
 from tests.codegen.native_hart import RAM
 
 CODE = RAM + 0x1_0000
@@ -59,3 +59,22 @@ def test_waiting_gives_the_turn_away() -> None:
     lab.memory.machine.clock_mode = CLOCK_VIRTUAL
     assert waiting(lab, "WRS.NTO") is ExitReason.QUANTUM
     assert lab.hart().instret < 100
+
+
+def yields_in_waits(instructions: int) -> int:
+    """In 20,000 instructions: waits, a few instructions apart, each for the count to go on by so much."""
+    lab = Lab()
+    minstret = 0xB02
+    again = [asm("csrrs", rd=T0, csr=minstret, rs1=0), asm("addi", rd=S1, rs1=T0, imm=instructions)]
+    turn = [asm("csrrs", rd=T0, csr=minstret, rs1=0), asm("bltu", rs1=T0, rs2=S1, imm=-4)]
+    lab.place(CODE, *again, *turn, asm("addi", rd=A0, rs1=A0, imm=-1), asm("bne", rs1=A0, rs2=0, imm=-20))
+    lab.memory.machine.clock_mode = CLOCK_RUNNING
+    assert lab.run(CODE, quantum=20_000, x10=LONG) is ExitReason.QUANTUM
+    yields: int = lab.hart().yields
+    return yields
+
+
+def test_many_short_waits_are_no_long_one() -> None:
+    """However closely they follow each other: who waits for a partner that answers at once keeps the core."""
+    assert yields_in_waits(20) == 0
+    assert yields_in_waits(1000) > 100
