@@ -119,6 +119,10 @@ CODE_PAGE = Struct(
 
 # Translation: vCPUs ask for regions, the translator publishes them (codegen/hot.py has the protocol).
 HEAT = 4096
+POINTS_PER_SAMPLE, POINTS_PER_EXIT = 64, 1
+"""Points for a place where a slice ended, and for one without a region that a region leads to."""
+HEAT_ROUND = 256 * POINTS_PER_SAMPLE
+"""Points after which a place that was hot can be so once more."""
 REQUESTS, REGION_PAGES, MAX_REGIONS = 64, 2048, 16384
 REQUEST = Struct(
     "Request",
@@ -136,8 +140,10 @@ REGION_ENTRY = Struct(
         Item("offset", "u32", "translator", "page offset of its first instruction"),
         Item("code", "u32", "translator", "handler offset"),
         Item("next", "u32", "translator", "next region of the page + 1, or 0"),
+        Item("places", "u32", "translator", "handler offset of an array of u16: page offsets where it can be entered"),
+        Item("count", "u32", "translator", "elements of that"),
     ),
-    16,
+    8,
 )
 TRANSLATOR = Struct(
     "Translator",
@@ -222,10 +228,11 @@ HART = Struct(
         Item("regions_start", "u64", "build", "handler offsets from here on are translated regions"),
         # -- translation (codegen/hot.py)
         Item("translator", "u64", "build", "address of TRANSLATOR, 0: none"),
-        Item("hotness", "u64", "build", "samples at one place that make it hot"),
+        Item("hotness", "u64", "build", "points that make a place hot"),
         Item("code_synced", "u64", "hart", "handler offset below which this hart may execute what others have written"),
         Item("regions_seen", "u64", "hart", "regions of TRANSLATOR that were looked at"),
-        Item("heat", "u8", "hart", "samples by hashed record", HEAT),
+        Item("translated_pages_seen", "u64", "hart", "the same of its pages"),
+        Item("heat", "u32", "hart", "points by hashed record", HEAT),
         # -- statistics
         Item("exits", "u64", "hart", "run() returns by ExitReason", 32),
         Item("traps", "u64", "hart", "synchronous exceptions taken"),

@@ -18,7 +18,7 @@ import msgpack  # type: ignore[import-untyped]
 from mpemu.layout import PAGE
 from mpemu.private_file import Refused, seal, unseal
 
-MAGIC = b"mpemu-units-1\n"
+MAGIC = b"mpemu-units-2\n"
 NUMBER_SIZE = 4
 """Bytes of an element of a unit's array of page numbers."""
 MAX_DISTANCE = 1 << 20
@@ -41,7 +41,7 @@ def page_digest(page: bytes) -> bytes:
 class Unit:
     """``code`` is relocated against the interpreter's symbols and runs wherever region memory is mapped.
 
-    head          page offset of the first guest instruction
+    entries       page offsets of the guest instructions at which it can be entered; the first is the one it was made for
     pages         (distance in pages from the head's page, 4096 bytes): the head's page, (0, bytes), then others, sorted
     code          host code; empty: it was tried, and translation is not worth while
     entry         offset of the handler in ``code``
@@ -52,7 +52,7 @@ class Unit:
     alignment     of ``code`` where it runs
     """
 
-    head: int
+    entries: tuple[int, ...]
     pages: tuple[tuple[int, bytes], ...]
     code: bytes
     entry: int
@@ -60,6 +60,10 @@ class Unit:
     instructions: int
     us: int
     alignment: int = 64
+
+    @property
+    def head(self) -> int:
+        return self.entries[0]
 
     @property
     def head_page(self) -> bytes:
@@ -94,7 +98,7 @@ def encode_units(key: str, isa: str, units: Sequence[Unit]) -> bytes:
     for unit in units:
         places = [[distance, pages.setdefault(page, len(pages))] for distance, page in unit.pages]
         numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment
-        rows.append([unit.head, places, unit.code, *numbers])
+        rows.append([list(unit.entries), places, unit.code, *numbers])
     return seal(MAGIC, msgpack.packb({"key": key, "isa": isa, "pages": list(pages), "units": rows}))
 
 
@@ -127,11 +131,11 @@ def decode_units(path: Path, data: bytes) -> UnitFile:
 
 def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     """A checked unit: nothing in it leads outside its code."""
-    head, places, code, entry, page_numbers, instructions, us, alignment = row
-    if not isinstance(code, bytes) or not isinstance(places, list):
+    entries, places, code, entry, page_numbers, instructions, us, alignment = row
+    if not isinstance(code, bytes) or not isinstance(places, list) or not isinstance(entries, list):
         raise ValueError("code that is none")
     numbers = (
-        head,
+        *entries,
         entry,
         page_numbers,
         instructions,
@@ -141,10 +145,10 @@ def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     )
     if not all(type(number) is int for number in numbers):
         raise ValueError("a number that is none")
-    assert isinstance(head, int) and isinstance(entry, int) and isinstance(page_numbers, int)
+    assert isinstance(entry, int) and isinstance(page_numbers, int)
     assert isinstance(instructions, int) and isinstance(us, int) and isinstance(alignment, int)
-    if not 0 <= head < PAGE or head % 2:
-        raise ValueError(f"{head} is not where an instruction starts")
+    if not entries or any(not 0 <= place < PAGE or place % 2 for place in entries):
+        raise ValueError("an entry is not where an instruction can start")
     if not 0 <= entry < max(len(code), 1):
         raise ValueError("the entry is outside the code")
     if alignment not in ALIGNMENTS:
@@ -161,4 +165,4 @@ def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     if any(not 0 <= index < len(pages) for _, index in places):
         raise ValueError("a page is missing")
     located = tuple((distance, pages[index]) for distance, index in places)
-    return Unit(head, located, code, entry, page_numbers, instructions, us, alignment)
+    return Unit(tuple(entries), located, code, entry, page_numbers, instructions, us, alignment)

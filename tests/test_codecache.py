@@ -27,7 +27,7 @@ def page(number: int) -> bytes:
 def unit(head: int, number: int, *others: int, code: bytes = b"\xcc" * 32) -> Unit:
     """A unit on page ``number``, with the others behind it."""
     pages = tuple((distance, page(each)) for distance, each in enumerate((number, *others)))
-    return Unit(head, pages, code, 0, 0, 2, 100)
+    return Unit((head,), pages, code, 0, 0, 2, 100)
 
 
 DIGEST = page_digest(page(1))

@@ -13,9 +13,9 @@ from mpemu.unit import MAGIC, Unit, decode_units, encode_units, page_digest, sat
 
 PATH = Path("some.units")
 HEAD, NEXT, OTHER = (bytes([n]) * 4096 for n in (1, 2, 3))
-ONE = Unit(0, ((0, HEAD),), b"\xcc" * 16, 4, 0, 10, 1000)
-TWO = Unit(4094, ((0, HEAD), (-2, OTHER), (1, NEXT)), b"\xcc" * 16, 0, 8, 20, 2000, 4096)
-NOTHING = Unit(8, ((0, HEAD), (1, HEAD)), b"", 0, 0, 1, 0)
+ONE = Unit((0,), ((0, HEAD),), b"\xcc" * 16, 4, 0, 10, 1000)
+TWO = Unit((4094, 0, 20), ((0, HEAD), (-2, OTHER), (1, NEXT)), b"\xcc" * 16, 0, 8, 20, 2000, 4096)
+NOTHING = Unit((8,), ((0, HEAD), (1, HEAD)), b"", 0, 0, 1, 0)
 
 
 def test_what_was_written_is_read() -> None:
@@ -27,7 +27,7 @@ def test_what_was_written_is_read() -> None:
 
 def test_a_unit_is_known_by_what_it_was_made_from() -> None:
     assert len({ONE.identity, TWO.identity, NOTHING.identity}) == 3
-    same = Unit(0, ((0, HEAD),), b"other code", 0, 0, 1, 0)
+    same = Unit((0,), ((0, HEAD),), b"other code", 0, 0, 1, 0)
     assert same.identity == ONE.identity
     assert same.dependencies == ((0, page_digest(HEAD)),)
 

@@ -150,5 +150,5 @@ def _settle(parent: int) -> None:
 
 
 def _unit(job: Job, answer: list[Any]) -> Unit:
-    code, distances, *numbers = answer
-    return Unit(job.head, tuple((distance, job.pages[distance]) for distance in distances), code, *numbers)
+    entries, code, distances, *numbers = answer
+    return Unit(tuple(entries), tuple((distance, job.pages[distance]) for distance in distances), code, *numbers)

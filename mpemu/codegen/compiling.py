@@ -1,8 +1,8 @@
 """The compiler's process: takes jobs from the translator through a socket, one at a time, and answers with units.
 
 With the builder it is the only process that loads LLVM. It maps no memory of the machine: whatever goes wrong here
-costs one region. Messages are msgpack, a job ``[head, [[distance, page], ...]]``, an answer ``[code, distances,
-entry, page_numbers, instructions, us, alignment]`` or a text that says what failed.
+costs one region. Messages are msgpack, a job ``[head, [[distance, page], ...]]``, an answer ``[entries, code,
+distances, entry, page_numbers, instructions, us, alignment]`` or a text that says what failed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import msgpack  # type: ignore[import-untyped]
 import mpemu.isa.instructions  # noqa: F401  (fills the instruction table)
 from mpemu.codegen.compiler import compile_object
 from mpemu.codegen.linker import link
-from mpemu.codegen.region import region_ir
+from mpemu.codegen.region import PAGE_NUMBERS, region_ir
+from mpemu.codegen.shape import Source
 from mpemu.isa.profiles import IsaSpec
 from mpemu.unit import Unit
 
@@ -31,14 +32,14 @@ def translate(isa: IsaSpec, symbols: dict[str, int], pages: Mapping[int, bytes],
     A unit without code stands for "not worth while". ``symbols`` are the interpreter's.
     """
     began = time.process_time_ns()
-    ir, instructions = region_ir(isa, pages[0], head, symbols, REGION)
-    if instructions < SMALLEST:
-        located = ((0, pages[0]), *((d, page) for d, page in sorted(pages.items()) if d))
-        return Unit(head, located, b"", 0, 0, instructions, 0)
-    linked = link(compile_object(ir))
+    region = region_ir(isa, Source(pages.get), head, symbols, REGION)
+    if region.instructions < SMALLEST:
+        return Unit((head,), region.pages, b"", 0, 0, region.instructions, 0)
+    linked = link(compile_object(region.text))
     us = (time.process_time_ns() - began) // 1000
-    entry = linked.symbols[REGION]
-    return Unit(head, ((0, pages[0]),), linked.data, entry, 0, instructions, us, linked.alignment)
+    entry, page_numbers = linked.symbols[REGION], linked.symbols.get(PAGE_NUMBERS, 0)
+    made = linked.data, entry, page_numbers, region.instructions, us, linked.alignment
+    return Unit(region.entries, region.pages, *made)
 
 
 def serve(connection: socket.socket, isa: str, symbols: dict[str, int]) -> None:
@@ -54,5 +55,6 @@ def serve(connection: socket.socket, isa: str, symbols: dict[str, int]) -> None:
                 connection.sendall(msgpack.packb(" ".join(f"{type(error).__name__}: {error}".split())))
                 continue
             distances = [distance for distance, _ in unit.pages]
+            entries = list(unit.entries)
             numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment
-            connection.sendall(msgpack.packb([unit.code, distances, *numbers]))
+            connection.sendall(msgpack.packb([entries, unit.code, distances, *numbers]))

@@ -234,8 +234,10 @@ class HandlerEmitter(Core):
         self.dispatch(rp, cnt)
 
     def _jump_dynamic(self, target: Value) -> None:
+        """To a computed address or another page. Every loop has a jump that does not go forward: those are checked."""
         b = self.b
         cnt = self.retired()
+        ahead = target.gtu(self._pc)
         index = (target >> 12) & (ITLB_ENTRIES - 1)
         entry = b.pointer(b.pointer("%tlb", REGIME.offset["itlb"]), index * ITLB_ENTRY.size)
         hit, miss = b.label(), b.label()
@@ -243,11 +245,16 @@ class HandlerEmitter(Core):
         b.branch_if((tag == (target & -4096)).raw, hit, miss, True)
         b.place(miss)
         self.s.pc = target
-        self.tail("@h_goto_counted", "null", cnt)
+        with b.when(ahead):
+            self.tail("@h_goto_counted", "null", cnt)
+        self.tail("@h_attend_counted", "null", cnt)
         b.place(hit)
         delta = b.load(b.pointer(entry, ITLB_ENTRY.offset["delta"]))
         self.s.delta = delta
-        self._taken(b.to_pointer(delta + (target << 3)), cnt, checked=True)
+        record = b.to_pointer(delta + (target << 3))
+        with b.when(ahead):
+            self.dispatch(record, cnt)
+        self._taken(record, cnt, checked=True)
 
     def trap(self, cause: Operand, tval: Operand = 0) -> None:
         if self._slow_only():

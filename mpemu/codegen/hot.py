@@ -1,24 +1,36 @@
 """Native routines that find hot code, ask for its translation, and put translated regions into use.
 
-At the end of a slice a hart is somewhere in the code that it runs most: the record where it is gets a point. A place
-with enough points is requested: the page's bytes and the offset go into a free slot of TRANSLATOR.requests (0 -> 1 by
-compare-exchange, filled, then 2 with release), and the doorbell rings. Nobody waits: with all slots taken the request
-is dropped, and the place becomes hot again. So does, 256 samples later, a place that was asked for in vain.
+At the end of a slice a hart is somewhere in the code that it runs most: the record where it is gets points. So does,
+fewer, one without a region to which a region leads. A place with enough points is requested: the page's bytes and the
+offset go into a free slot of TRANSLATOR.requests (0 -> 1 by compare-exchange, filled, then 2 with release), and the
+doorbell rings. Nobody waits: with all slots taken the request is dropped, and the place becomes hot again. So does,
+256 samples later, a place that was asked for in vain.
 
 The translator publishes append-only: page and region entries are written first, ``published`` last. A hart that sees a
-new number looks at the new regions and puts those whose page it has decoded, byte for byte, into its records; a page
-that it decodes later gets the regions that are known. A region lives in a record, so whatever drops or rewrites records
+new number compares the new pages, byte for byte, with those that it has decoded, numbers its own accordingly, and puts
+the new regions into their records; a page that it decodes later gets its number, and the regions that are known. A region lives in a record, so whatever drops or rewrites records
 (FENCE.I, changed code, a full pool) drops it too.
 """
 
 from __future__ import annotations
 
 from mpemu.codegen.page_hash import HASH_FACTOR
-from mpemu.codegen.records import HANDLER, RECORD_PAGE
+from mpemu.codegen.records import HANDLER, PAGE_NUMBER, RECORD_PAGE
 from mpemu.codegen.routines import Native, native
 from mpemu.codegen.tlb import copy_page, for_each
 from mpemu.isa.value import Value
-from mpemu.layout import CODE_PAGE, HEAT, MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.layout import (
+    CODE_PAGE,
+    HEAT,
+    HEAT_ROUND,
+    MAX_REGIONS,
+    PAGE,
+    REGION_ENTRY,
+    REGION_PAGES,
+    REQUEST,
+    REQUESTS,
+    TRANSLATOR,
+)
 
 ATTEMPTS = 4
 """Slots that a hart tries."""
@@ -44,21 +56,22 @@ def hash_page(h: Native, copy: Value) -> None:
 
 
 @native
-def sample(h: Native, record: Value) -> None:
-    """The hart is at ``record`` at the end of a slice."""
+def warm(h: Native, record: Value, points: Value) -> None:
+    """The hart goes on at ``record``, which gets ``points``."""
     pool = record - h.s.records
     with h.when((h.s.translator == 0) | pool.geu(h.s.record_next * RECORD_PAGE)):
         h.ret(0)
     with h.when(h.get(h.at(record, HANDLER), 32).zext(64).geu(h.s.regions_start)):
         h.ret(0)
     heat = h.hart("heat", ((record >> 4) ^ (record >> 16)) & (HEAT - 1))
-    points = h.get(heat, 8).zext(64) + 1
-    h.put(heat, points.lo(8))
-    with h.when(points != h.s.hotness):  # more: it has been asked for, and is again when the byte has gone round
+    before = h.get(heat, 32).zext(64)
+    after = (before + points) & (HEAT_ROUND - 1)
+    h.put(heat, after.lo(32), 32)
+    with h.when(before.geu(h.s.hotness) | after.ltu(h.s.hotness)):  # if it was before: it has been asked for
         h.ret(0)
     number = pool.udiv(RECORD_PAGE)
     with h.when(h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3) == 0):
-        h.put(heat, 0, 8)
+        h.put(heat, 0, 32)
 
 
 @native
@@ -82,17 +95,28 @@ def request_region(h: Native, number: Value, offset: Value) -> None:
 
 @native
 def use_region(h: Native, number: Value, index: Value) -> None:
-    """Put region ``index`` into the records of the pool's page ``number``."""
+    """Put region ``index`` into the records of the pool's page ``number``, wherever it can be entered."""
     entry = _shared(h, "regions", index * REGION_ENTRY.size)
-    offset = h.get(h.b.pointer(entry, REGION_ENTRY.offset["offset"]), 32).zext(64) & (PAGE - 2)
-    record = h.s.records + number * RECORD_PAGE + (offset << 3)
-    handler = h.at(record, HANDLER)
-    with h.when(h.get(handler, 32) == 0):
-        h.call("decode_run", record)
-    with h.when(h.get(handler, 32).zext(64).ltu(h.s.regions_start)):
-        h.put(handler, h.get(h.b.pointer(entry, REGION_ENTRY.offset["code"]), 32))
-        page = h.get(h.b.pointer(entry, REGION_ENTRY.offset["page"]), 32).zext(64) & (REGION_PAGES - 1)
-        h.put(_shared(h, "page_used", page), 1, 8)
+    code, places, count, page = (
+        h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64)
+        for name in ("code", "places", "count", "page")
+    )
+    h.put(_shared(h, "page_used", page & (REGION_PAGES - 1)), 1, 8)
+
+    def use(i: Value) -> None:
+        offset = h.get(h.at(h.s.handlers + places, i << 1), 16).zext(64) & (PAGE - 2)
+        record = h.s.records + number * RECORD_PAGE + (offset << 3)
+        handler = h.at(record, HANDLER)
+        with h.when(h.get(handler, 32) == 0):
+            h.call("decode_run", record)
+        with h.when(h.get(handler, 32).zext(64).ltu(h.s.regions_start)):
+            h.put(handler, code.lo(32))
+
+    for_each(h, count, use)
+
+
+def _page_number(h: Native, number: Value) -> str:
+    return h.at(h.s.records + number * RECORD_PAGE, PAGE_NUMBER)
 
 
 def _same(h: Native, number: Value, page: Value) -> Value:
@@ -106,44 +130,58 @@ def _same(h: Native, number: Value, page: Value) -> Value:
 def use_new_regions(h: Native) -> None:
     """Look at what has been published since the last time."""
     published = h.get(_shared(h, "published"), order="acquire")
+    pages = h.get(_shared(h, "pages"), order="acquire")
     end = h.get(_shared(h, "code_end"))
     h.b.module.host.sync_code(h.b, h.at(h.s.handlers, h.s.code_synced), h.at(h.s.handlers, end))
     h.s.code_synced = end
 
-    def one(i: Value) -> None:
-        index = (h.s.regions_seen + i) & (MAX_REGIONS - 1)
-        entry = _shared(h, "regions", index * REGION_ENTRY.size)
-        page = h.get(h.b.pointer(entry, REGION_ENTRY.offset["page"]), 32).zext(64) & (REGION_PAGES - 1)
+    def look(i: Value) -> None:
+        page = (h.s.translated_pages_seen + i) & (REGION_PAGES - 1)
         wanted = h.get(_shared(h, "page_hash", page << 3))
 
         def match(number: Value) -> None:
             mine = h.get(h.at(_code_page(h, number), CODE_PAGE.offset["hash"]))
             with h.when(mine == wanted), h.when(_same(h, number, page)):
+                h.put(_page_number(h, number), (page + 1).lo(32), 32)
+
+        for_each(h, h.s.record_next, match)
+
+    for_each(h, pages - h.s.translated_pages_seen, look)
+    h.s.translated_pages_seen = pages
+
+    def use(i: Value) -> None:
+        index = (h.s.regions_seen + i) & (MAX_REGIONS - 1)
+        entry = _shared(h, "regions", index * REGION_ENTRY.size)
+        page = h.get(h.b.pointer(entry, REGION_ENTRY.offset["page"]), 32)
+
+        def match(number: Value) -> None:
+            with h.when(h.get(_page_number(h, number), 32) == page + 1):
                 h.call("use_region", number, index)
 
         for_each(h, h.s.record_next, match)
 
-    for_each(h, published - h.s.regions_seen, one)
+    for_each(h, published - h.s.regions_seen, use)
     h.s.regions_seen = published
 
 
 @native
 def use_known_regions(h: Native, number: Value) -> None:
-    """The pool's page ``number`` has just been decoded anew."""
+    """The pool's page ``number`` has just been decoded anew. (What this hart has not seen yet, use_new_regions finds.)"""
     copy = _code_page(h, number) + CODE_PAGE.offset["copy"]
     mine = h.call("hash_page", copy)
     h.put(h.at(_code_page(h, number), CODE_PAGE.offset["hash"]), mine)
 
     def match(page: Value) -> None:
         with h.when(h.get(_shared(h, "page_hash", page << 3)) == mine), h.when(_same(h, number, page)):
+            h.put(_page_number(h, number), (page + 1).lo(32), 32)
             index = h.local(h.get(_shared(h, "page_first", page << 2), 32).zext(64))
             with h.loop() as done:
                 with h.when(index.get() == 0):
                     done()
                 at = (index.get() - 1) & (MAX_REGIONS - 1)
-                with h.when(at.ltu(h.s.regions_seen)):  # newer ones come by use_new_regions
+                with h.when(at.ltu(h.s.regions_seen)):
                     h.call("use_region", number, at)
                 entry = _shared(h, "regions", at * REGION_ENTRY.size)
                 index.set(h.get(h.b.pointer(entry, REGION_ENTRY.offset["next"]), 32).zext(64))
 
-    for_each(h, h.get(_shared(h, "pages"), order="acquire"), match)
+    for_each(h, h.s.translated_pages_seen, match)

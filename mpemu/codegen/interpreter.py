@@ -28,7 +28,7 @@ from mpemu.isa.hart import ROUTINES, Routine
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import COMPRESSED, INSNS, Insn
 from mpemu.isa.value import Value
-from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, REGIME
+from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGIME
 
 FIRST_SECTION = ".text.first"
 """The section that the linker puts at offset 0, so that a zeroed record means "not decoded"."""
@@ -112,6 +112,12 @@ def _h_goto_counted(h: _Special) -> None:
     h.tail("@h_goto")
 
 
+def _h_attend_counted(h: _Special) -> None:
+    """The same behind a jump that may close a loop."""
+    h.s.instret = h.s.slice_end + Value("%cnt", 64, h.b)
+    h.go_on()
+
+
 def _h_interpret(h: _Special) -> None:
     """Execute the instruction of the record %rp by its own handler, also where the record leads to a region."""
     b = h.b
@@ -144,8 +150,15 @@ def _h_slice(h: _Special) -> None:
     """The same at the end of a slice. (With one symbol for both, LLVM would join the two tests into a slower one.)"""
     h.exact()
     with h.when(h.s.translator != 0):
-        h.call("sample", h.b.from_pointer("%rp"))
+        h.call("warm", h.b.from_pointer("%rp"), POINTS_PER_SAMPLE)
     h.tail("@h_service")
+
+
+def _h_leave(h: _Special) -> None:
+    """A region leads to code that has none."""
+    h.call("warm", h.b.from_pointer("%rp"), POINTS_PER_EXIT)
+    offset = h.b.load("%rp", 32).zext(64)
+    h.tail(h.b.pointer("%tbl", offset), "%rp", "%cnt")
 
 
 def _h_spin(h: _Special) -> None:
@@ -182,10 +195,12 @@ _SPECIAL: tuple[Callable[[_Special], None], ...] = (
     _h_straddle,
     _h_illegal,
     _h_goto_counted,
+    _h_attend_counted,
     _h_interpret,
     _h_goto,
     _h_poll,
     _h_slice,
+    _h_leave,
     _h_spin,
     _h_service,
     _h_resync,

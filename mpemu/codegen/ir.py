@@ -94,6 +94,15 @@ class Builder:
         self._entry.append(f"  {name} = alloca {kind}")
         return name
 
+    def position(self) -> int:
+        """For :meth:`rewind`. The block must be open."""
+        return len(self._lines)
+
+    def rewind(self, position: int) -> None:
+        """Drop what was appended since."""
+        del self._lines[position:]
+        self.terminated = False
+
     # -- control flow
     def label(self) -> str:
         self._count += 1

@@ -3,7 +3,8 @@
 Everything is only ever appended to, in an order that makes a publication complete before a hart can find it, and that
 lets a new translator go on wherever the last one was killed:
 
-1. ``code_used`` gives the memory out; then the code is written there, page numbers filled in; then ``code_end``.
+1. ``code_used`` gives the memory out; then the code is written there, page numbers filled in, the places where it can
+   be entered behind it; then ``code_end``.
 2. A page that is new: copy and hash, then ``pages``. Until that counts it nobody looks at it.
 3. The region's entry and identity, at the index ``published``.
 4. ``page_first`` leads to the entry: harts may come by, but take only regions below the ``published`` that they know.
@@ -23,6 +24,13 @@ from mpemu.codegen.page_hash import page_hash
 from mpemu.fence import order_fence
 from mpemu.layout import MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, TRANSLATOR
 from mpemu.unit import NUMBER_SIZE, Unit, page_digest
+
+PLACE_SIZE = 2
+"""Bytes of an element of REGION_ENTRY.places."""
+
+
+def _size(unit: Unit) -> int:
+    return len(unit.code) + PLACE_SIZE * (len(unit.entries) + 1)
 
 
 class Publication:
@@ -71,7 +79,7 @@ class Publication:
         return (
             self.view.published < MAX_REGIONS
             and len(self._numbers) + new <= REGION_PAGES
-            and self._place(unit) + len(unit.code) <= len(self._code)
+            and self._place(unit) + _size(unit) <= len(self._code)
         )
 
     def _place(self, unit: Unit) -> int:
@@ -81,12 +89,15 @@ class Publication:
     def publish(self, unit: Unit) -> None:
         """Let harts find a unit that has code and for which there is room."""
         view, start = self.view, self._place(unit)
-        view.code_used = start + len(unit.code)
+        view.code_used = start + _size(unit)
         digests = [digest for _, digest in unit.dependencies]
         pages = [self._page_number(digest, page) for digest, (_, page) in zip(digests, unit.pages, strict=True)]
         code = bytearray(unit.code)
         for index, page in enumerate(pages[1:]):
             struct.pack_into("<I", code, unit.page_numbers + index * NUMBER_SIZE, page + 1)
+        code += bytes(-len(code) % PLACE_SIZE)
+        places = self._first_offset + start + len(code)
+        code += struct.pack(f"<{len(unit.entries)}H", *unit.entries)
         self._code[start : start + len(code)] = code
         order_fence()
         view.code_end = self._first_offset + start + len(code)
@@ -94,6 +105,7 @@ class Publication:
         entry = self._entries[number]
         entry.page, entry.offset, entry.next = pages[0], unit.head, view.page_first[pages[0]]
         entry.code = self._first_offset + start + unit.entry
+        entry.places, entry.count = places, len(unit.entries)
         view.identity[number] = unit.identity
         order_fence()
         view.page_first[pages[0]] = number + 1

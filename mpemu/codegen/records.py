@@ -16,6 +16,8 @@ RECORD = RECORD_SIZE
 SLOTS = PAGE // 2
 RECORD_PAGE = RECORD_PAGE_SIZE
 """Slots of a page, one behind them that goes to the next page, and padding to a multiple of 64 bytes."""
+PAGE_NUMBER = (SLOTS + 1) * RECORD
+"""Place of a u32 in the padding: 1 + the translator's number of the page with this content, or 0 (hot.py)."""
 
 HANDLER, A, B, C, D, IMM = 0, 4, 5, 6, 7, 8
 TURN = D

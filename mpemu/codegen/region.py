@@ -1,177 +1,58 @@
-"""Translates a region: hot guest code of one page as one host function, guest registers in host registers.
+"""Translates a region: hot guest code as one host function, guest registers in host registers.
 
 A region is a handler like any other (handlers.py: same signature), reached by the record of its first instruction,
-which it finds by %rp. So it does not matter where the page lies in the guest's and in the host's address space: a
-region depends on the page's bytes alone. It leaves by dispatching the record at which interpreter, or another region,
-goes on:
+which it finds by %rp. So it does not matter where its pages lie in the guest's and in the host's address space: it
+depends on the pages' bytes alone, and on their distances, which it checks at its entry. It leaves by dispatching the
+record at which the interpreter, or another region, goes on:
 
-- *dispatch*: the next instruction is elsewhere on the page;
-- *dynamic*: a computed jump, or one to another page;
-- *poll*: a back edge found an interrupt line or the end of the slice;
+- *dispatch*: the next instruction is elsewhere, at a known place;
+- *jump*: at a computed address; if it does not lie ahead, look for interrupts and the end of the slice first;
+- *goto*: at a computed address, without that;
+- *poll*, *attend*: a back edge, or a return, found an interrupt line or the end of the slice;
 - *interpret*: this instruction needs more than the fast path (a TLB miss, a trap, a CSR): the interpreter executes it.
 
-On the way out the registers that the region may have written go back to the hart's struct; instret is exact.
+On the way out the registers that the region may have written go back to the hart's struct; instret is exact. It looks
+for interrupts exactly where the interpreter does: at jumps that don't go forward, and at the end of a page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mpemu.codegen.core import Core, NeedsSlow, StateFields
-from mpemu.codegen.decoder import MAX_SPIN_LOOP
-from mpemu.codegen.facts import facts
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
 from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.records import RECORD, Variant, ordering_bits
+from mpemu.codegen.records import PAGE_NUMBER, RECORD, RECORD_PAGE, Variant, ordering_bits
+from mpemu.codegen.region_registers import RegisterFile
+from mpemu.codegen.shape import Shape, Source, Step
 from mpemu.codegen.tight import tight_distance_on
 from mpemu.isa.fp import RMM
 from mpemu.isa.hart import Operand
 from mpemu.isa.profiles import IsaSpec
-from mpemu.isa.registry import F_FIELDS, Insn, decode
+from mpemu.isa.registry import F_FIELDS
 from mpemu.isa.value import Value
 from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, PAGE, REGIME
 
 FS_DIRTY = 3 << 13
-MAX_INSNS = 300
-"""Guest instructions in a region."""
 SCALE = RECORD // 2
 """Bytes of records per byte of code."""
+PAGE_NUMBERS = "page_numbers"
+"""Symbol of the array of u32 that a region of several pages compares with the numbers of the pages that it finds."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """An instruction of the region, at page offset ``at``."""
+class RegionIr:
+    """A region as LLVM IR. ``entries``: page offsets at which it can be entered. ``pages``: (distance in pages from the head's page, content), the head's page first."""
 
-    at: int
-    insn: Insn
-    operands: dict[str, int]
-    length: int
-
-    @property
-    def target(self) -> int | None:
-        """Page offset (of any page) that a direct jump goes to."""
-        return self.at + self.operands["imm"] if self.is_direct else None
-
-    @property
-    def is_direct(self) -> bool:
-        return self.insn.ends_block and "imm" in self.operands and self.insn.name != "jalr"
-
-    @property
-    def is_branch(self) -> bool:
-        return self.is_direct and "rd" not in self.operands
-
-
-class Region:
-    """What is translated: blocks of steps by their first offset, ``head`` first."""
-
-    def __init__(self, isa: IsaSpec, page: bytes, head: int) -> None:
-        self.head, self.page = head, page
-        self._isa = isa
-        self.steps: dict[int, Step] = {}
-        leaders = {head}
-        work = [head]
-        while work and len(self.steps) < MAX_INSNS:
-            at = work.pop(0)
-            while at not in self.steps and len(self.steps) < MAX_INSNS:
-                step = self._decode(page, at)
-                if step is None:
-                    break
-                self.steps[at] = step
-                behind = at + step.length
-                if step.is_branch:
-                    for place in (step.target, behind):
-                        if place is not None and 0 <= place < PAGE:
-                            leaders.add(place)
-                            work.append(place)
-                elif step.is_direct and step.operands["rd"] == 0:
-                    if step.target is not None and 0 <= step.target < PAGE:
-                        leaders.add(step.target)
-                        work.append(step.target)
-                    break
-                elif step.insn.ends_block:
-                    break
-                at = behind
-        self.leaders = sorted(leaders & self.steps.keys())
-        self.spins = {s.at for s in self.steps.values() if self._only_waits(s)}
-
-    def _decode(self, page: bytes, at: int) -> Step | None:
-        if at > PAGE - 2:
-            return None
-        word = int.from_bytes(page[at : at + 4], "little")
-        if word & 3 == 3 and at > PAGE - 4:
-            return None
-        decoded = decode(word, self._isa.extensions)
-        return Step(at, *decoded) if decoded else None
-
-    def _only_waits(self, jump: Step) -> bool:
-        """The loop that this back edge closes can only wait (as decoder.is_spin_loop finds)."""
-        if not jump.is_direct or jump.target is None or not 0 <= jump.at - jump.target <= MAX_SPIN_LOOP:
-            return False
-        read: set[int] = set()
-        written: set[int] = set()
-        at = jump.target
-        while at <= jump.at:
-            step = self.steps.get(at)
-            if step is None:
-                return True  # not all of it is here: leave it to the interpreter
-            known = facts(self._isa, Variant(step.insn, step.length))
-            if not known.quiet or (known.relative_jump and step.operands.get("rd")):
-                return False
-            read |= {step.operands[f] for f in known.reads} - written - {0}
-            written |= {step.operands[f] for f in known.writes}
-            at += step.length
-        return not read & written
-
-    def block(self, leader: int) -> Iterator[Step]:
-        """The steps from ``leader`` to the next leader or the end."""
-        at = leader
-        while at in self.steps and (at == leader or at not in self.leaders):
-            step = self.steps[at]
-            yield step
-            at += step.length
-
-
-class _Slots:
-    """A register file in stack slots, which LLVM turns into values. Loaded at entry, stored at the exits if written."""
-
-    def __init__(self, b: Builder, item: str) -> None:
-        self._b, self._item = b, item
-        self._slots: dict[int, str] = {}
-        self.written: set[int] = set()
-
-    def _slot(self, index: Operand) -> str:
-        number = index.constant if isinstance(index, Value) else index
-        assert number is not None
-        if number not in self._slots:
-            self._slots[number] = self._b.alloca("i64")
-        return self._slots[number]
-
-    def __getitem__(self, index: Operand) -> Value:
-        if self._item == "x" and index == 0 and isinstance(index, int):
-            return Value(0, 64)
-        return self._b.load(self._slot(index))
-
-    def __setitem__(self, index: Operand, value: Value) -> None:
-        if self._item == "x" and index == 0 and isinstance(index, int):
-            return
-        slot = self._slot(index)
-        self._b.store(slot, value)
-        self.written.add(index if isinstance(index, int) else index.constant)  # type: ignore[arg-type]
-
-    def load_all(self, entry: Builder) -> None:
-        for number, slot in self._slots.items():
-            entry.store(slot, entry.load(entry.pointer("%st", HART.offset[self._item] + 8 * number)))
-
-    def store_written(self) -> None:
-        for number in sorted(self.written):
-            value = self._b.load(self._slots[number])
-            self._b.store(self._b.pointer("%st", HART.offset[self._item] + 8 * number), value)
+    text: str
+    instructions: int
+    entries: tuple[int, ...]
+    pages: tuple[tuple[int, bytes], ...]
 
 
 class _Pc(Value):
-    """The address of a step: known relative to the page."""
+    """The address of a place in the region."""
 
     def __init__(self, at: int, context: _Context) -> None:
         self.width, self.ops = 64, context.b
@@ -198,78 +79,139 @@ class _FpState(StateFields):
 class _Context:
     """The function being made."""
 
-    def __init__(self, module: Module, isa: IsaSpec, region: Region, symbols: dict[str, int], name: str) -> None:
+    def __init__(self, module: Module, isa: IsaSpec, region: Shape, symbols: dict[str, int], name: str) -> None:
         self.module, self.isa, self.region, self.symbols = module, isa, region, symbols
-        self.b = Builder(module, f"dso_local {CC} i64 @{name}({ARGUMENTS})")
-        self.x, self.f = _Slots(self.b, "x"), _Slots(self.b, "f")
-        self.labels = {at: f"at{at:x}" for at in region.leaders}
+        self.b = Builder(module, f"dso_local {CC} i64 @{name}({ARGUMENTS})", 'nounwind "no-jump-tables"="true"')
+        writes = {leader: _writes(region, leader) for leader in region.leaders}
+        self._dirty = _dirty(region, writes)
+        self.x = RegisterFile(self.b, "x", {n for x, _ in writes.values() for n in x})
+        self.f = RegisterFile(self.b, "f", {n for _, f in writes.values() for n in f})
+        self.labels = {at: f"at{'n' if at < 0 else ''}{abs(at):x}" for at in region.leaders}
         self.count = self.b.alloca("i64")
         self.exit_count = self.b.alloca("i64")
         self.exit_place = self.b.alloca("i64")
-        self.pending = 0
+        self.exit_source = self.b.alloca("i64")
         self.uses_fp = any(F_FIELDS & step.insn.pattern.fields.keys() for step in region.steps.values())
         self.fp_written = self.b.alloca("i64")
         module.known_frm = "%frm" if self.uses_fp else ""
+        self._base: Value = Value(0, 64)
+        self._pending = 0
+        self._leader = region.head
+        self._exits: dict[str, None] = {}
 
+    # -- leaving
     def retired(self, more: int = 0) -> Value:
-        return self.b.load(self.count) + (self.pending + more)
+        return self._base + (self._pending + more)
 
     def leave(self, kind: str, place: Value | int, retired: Value) -> None:
-        """To the shared exit ``kind``; ``place`` is a page offset, or a pc for "dynamic"."""
+        """To the shared exit ``kind``; ``place`` is relative to the head's page, or an address."""
         b = self.b
+        dirty_x, dirty_f = self._dirty[self._leader]
+        self.x.write_back(dirty_x)
+        self.f.write_back(dirty_f)
+        if isinstance(place, int) and not self._on_head_page(place):
+            kind, place = f"far_{kind}", _Pc(place, self)
+        self._exits[kind] = None
         b.store(self.exit_count, retired)
         b.store(self.exit_place, place, 64)
         b.branch(f"exit_{kind}")
 
+    def _on_head_page(self, place: int) -> bool:
+        return 0 <= place < PAGE
+
+    # -- blocks
     def define(self) -> None:
         b = self.b
+        before = None
         for leader in self.region.leaders:
+            only = self.region.predecessors[leader] == {before} and leader not in self.region.entries
             b.place(self.labels[leader])
-            self.pending = 0
-            at = leader
+            self._leader = leader
+            self.x.begin(only)
+            self.f.begin(only)
+            if not only:
+                self._base, self._pending = b.load(self.count), 0
+            step = None
             for step in self.region.block(leader):
                 self._step(step)
-                at = step.at + step.length
                 if b.terminated:  # the interpreter goes on; behind it comes back by a record
                     break
-            if not b.terminated and at == PAGE:  # the record behind the page's last one goes on
-                self.leave("dispatch", PAGE, self.retired())
-            elif not b.terminated:
-                b.store(self.count, self.retired())
-                self.go(at, at - 1, b.load(self.count))
-        self._exits()
+            if not b.terminated:
+                assert step is not None
+                self._fall_through(step)
+            before = leader
+        self._define_exits()
         self._entry()
         self.module.define(b)
 
     def _step(self, step: Step) -> None:
-        if step.at in self.region.spins and not step.is_branch:
+        if (step.at in self.region.spins and not step.is_branch) or not self.region.fast(step):
             self.leave("interpret", step.at, self.retired())
             return
+        before = self.b.position(), self.x.state(), self.f.state()
         emitter = _StepEmitter(self, step)
         self.module.leave_for_exact_fp = emitter.leave_for_exact_fp
         try:
             emitter.emit()
-        except NeedsSlow:
+        except NeedsSlow:  # found on the way: nothing of it may have happened
+            position, x, f = before
+            self.b.rewind(position)
+            self.x.restore(x)
+            self.f.restore(f)
             self.leave("interpret", step.at, self.retired())
-        self.pending += 1
+        self._pending += 1
 
-    def go(self, target: int, source: int, retired: Value) -> None:
-        """Continue at page offset ``target``, coming from ``source``, with the count ``retired``."""
+    def _fall_through(self, step: Step) -> None:
+        """The block ends behind ``step``, which does not jump."""
+        crosses = step.at >> 12 != step.behind >> 12
+        self.go(step.behind, self.retired(), look=crosses)
+
+    def go(self, target: int, retired: Value, look: bool) -> None:
+        """Continue at ``target`` with the count ``retired``, after a look for interrupts and the end of the slice."""
         b = self.b
-        if not 0 <= target < PAGE:
-            self.leave("dynamic", Value("%page", 64, b) + target, retired)
-            return
-        if target <= source:  # a back edge: at the same places as the interpreter, so that turns end alike
-            go_on, look = b.label(), b.label()
-            b.branch_if(self._undisturbed(retired), go_on, look, True)
-            b.place(look)
+        if look:
+            go_on, attend = b.label(), b.label()
+            b.branch_if(self._undisturbed(retired), go_on, attend, True)
+            b.place(attend)
             self.leave("poll", target, retired)
             b.place(go_on)
         if target in self.labels:
-            b.store(self.count, retired)
+            self.save(retired)
             b.branch(self.labels[target])
         else:
             self.leave("dispatch", target, retired)
+
+    def save(self, retired: Value) -> None:
+        """Another block of the region follows."""
+        self.x.save()
+        self.f.save()
+        self.b.store(self.count, retired)
+
+    def jump_to(self, target: Value, source: int, retired: Value) -> None:
+        """To a computed address."""
+        self.b.store(self.exit_source, _Pc(source, self))
+        self.leave("jump", target, retired)
+
+    def come_back(self, target: Value, source: int, retired: Value) -> None:
+        """A return: behind one of the calls, if that is where it goes."""
+        b = self.b
+        sites = {site: self.labels[site] for site in sorted(self.region.returns.get(source, ()))}
+        if not sites:
+            self.jump_to(target, source, retired)
+            return
+        self.save(retired)
+        go_on, back, attend, elsewhere = b.label(), b.label(), b.label(), b.label()
+        b.branch_if(target.gtu(_Pc(source, self)).raw, go_on, back)
+        b.place(back)
+        b.branch_if(self._undisturbed(retired), go_on, attend, True)
+        b.place(attend)
+        self.leave("attend", target, retired)
+        b.place(go_on)
+        cases = " ".join(f"i64 {site}, label %{label}" for site, label in sites.items())
+        relative = target - Value("%page", 64, b)
+        b.terminate(f"switch i64 {relative.raw}, label %{elsewhere} [ {cases} ]")
+        b.place(elsewhere)
+        self.leave("goto", target, retired)
 
     def _undisturbed(self, retired: Value) -> Any:
         """1 bit: no interrupt line that counts, and the slice lasts."""
@@ -278,76 +220,156 @@ class _Context:
         due = lines & b.load(b.pointer("%st", HART.offset["line_mask"]))
         return ((due == 0) & retired.lt(0)).raw
 
+    # -- entry
     def _entry(self) -> None:
         entry = self.b.sibling()
         entry.store(self.count, Value("%cnt", 64, entry))
-        self.x.load_all(entry)
-        self.f.load_all(entry)
         delta = entry.load(entry.pointer("%st", HART.offset["delta"]))
         pc = (entry.from_pointer("%rp") - delta).sra(3)
-        entry.line(f"%page = sub i64 {pc.raw}, {self.region.head}")
+        entry.line(f"%page = and i64 {pc.raw}, {-PAGE}")
+        self._check_pages(entry)
+        self.x.enter(entry)
+        self.f.enter(entry)
         entry.store(self.fp_written, 0)
-        head = self.labels[self.region.head]
+        head = "enter"
         if self.uses_fp:
             mstatus = entry.load(entry.pointer("%st", HART.offset["mstatus"]))
             frm = entry.load(entry.pointer("%st", HART.offset["frm"]))
             # said so that LLVM can tell: FS is not Off, frm is below RMM
             entry.line(f"%mstatus = or i64 {mstatus.raw}, {FS_DIRTY}")
             entry.line(f"%frm = and i64 {frm.raw}, {RMM - 1}")
-            entry.branch_if((((mstatus & FS_DIRTY) != 0) & frm.ltu(RMM)).raw, head, "no_fp", True)
+            entry.branch_if((((mstatus & FS_DIRTY) != 0) & frm.ltu(RMM)).raw, head, "unfit", True)
         else:
             entry.branch(head)
+        entry.place(head)
+        first, *others = (self.labels[at] for at in self.region.entries)
+        if others:
+            cases = " ".join(f"i64 {at}, label %{self.labels[at]}" for at in self.region.entries[1:])
+            entry.terminate(f"switch i64 {(pc & (PAGE - 1)).raw}, label %{first} [ {cases} ]")
+        else:
+            entry.branch(first)
         self.b.prologue(entry)
 
-    def _exits(self) -> None:
+    def _check_pages(self, entry: Builder) -> None:
+        """The pages around are those that the region was made from, or the interpreter goes on."""
+        page = Value("%page", 64, entry)
+        others = [distance for distance in sorted(self.region.pages) if distance]
+        if others:
+            self.module.declare(f"@{PAGE_NUMBERS} = dso_local global [{len(others)} x i32] zeroinitializer")
+        for i, distance in enumerate(others):
+            address = page + distance * PAGE
+            slot = itlb_entry(entry, address)
+            tag = entry.load(entry.pointer(slot, ITLB_ENTRY.offset["tag"]))
+            known, right = entry.label(), entry.label()
+            entry.branch_if((tag == address).raw, known, "unfit", True)
+            entry.place(known)
+            records = entry.load(entry.pointer(slot, ITLB_ENTRY.offset["delta"])) + (address << 3)
+            found = entry.load(entry.pointer(entry.to_pointer(records), PAGE_NUMBER), 32)
+            wanted = entry.load(entry.pointer(f"@{PAGE_NUMBERS}", 4 * i), 32)
+            entry.branch_if((found == wanted).raw, right, "unfit", True)
+            entry.place(right)
+
+    # -- exits
+    def _define_exits(self) -> None:
         b = self.b
-        if self.uses_fp:
-            b.place("no_fp")
-            self._tail(b.pointer("%tbl", self.symbols["h_interpret"]), "%rp", Value("%cnt", 64, b))
-        for kind in ("dispatch", "dynamic", "poll", "interpret"):
+        if self.uses_fp or len(self.region.pages) > 1:
+            b.place("unfit")
+            self._tail_to("h_interpret", "%rp", Value("%cnt", 64, b))
+        for kind in self._exits:
             b.place(f"exit_{kind}")
-            self.x.store_written()
-            self.f.store_written()
             if self.uses_fp:
                 with b.when(b.load(self.fp_written) != 0):
                     mstatus = b.pointer("%st", HART.offset["mstatus"])
                     b.store(mstatus, b.load(mstatus) | FS_DIRTY)
             place, count = b.load(self.exit_place), b.load(self.exit_count)
-            if kind == "dynamic":
-                self._dynamic(place, count)
-                continue
-            rp = b.pointer("%rp", (place - self.region.head) * SCALE)
-            if kind == "dispatch":
-                offset = b.load(rp, 32).zext(64)
-                self._tail(b.pointer("%tbl", offset), rp, count)
+            if kind in ("goto", "jump", "attend") or kind.startswith("far_"):
+                self._exit_to_address(kind, place, count)
             else:
-                self._tail(b.pointer("%tbl", self.symbols[f"h_{kind}"]), rp, count)
+                self._exit_to_record(kind, self._record(place), count)
 
-    def _dynamic(self, target: Value, count: Value) -> None:
+    def _record(self, place: Value) -> str:
+        """The record at ``place`` of the head's page, from that of the entry."""
         b = self.b
-        entry = b.pointer(
-            b.pointer("%tlb", REGIME.offset["itlb"]), ((target >> 12) & (ITLB_ENTRIES - 1)) * ITLB_ENTRY.size
-        )
-        tag = b.load(b.pointer(entry, ITLB_ENTRY.offset["tag"]))
-        hit, miss, fine, look = b.label(), b.label(), b.label(), b.label()
+        pc = (b.from_pointer("%rp") - b.load(b.pointer("%st", HART.offset["delta"]))).sra(3)
+        return b.pointer("%rp", (place - (pc & (PAGE - 1))) * SCALE)
+
+    def _exit_to_record(self, kind: str, rp: str, count: Value) -> None:
+        b = self.b
+        if kind == "dispatch":
+            offset = b.load(rp, 32).zext(64)
+            with b.when(offset.ltu(b.load(b.pointer("%st", HART.offset["regions_start"]))), likely=False):
+                self._tail_to("h_leave", rp, count)
+            self._tail(b.pointer("%tbl", offset), rp, count)
+        else:
+            self._tail_to({"poll": "h_slice", "interpret": "h_interpret"}[kind], rp, count)
+
+    def _exit_to_address(self, kind: str, target: Value, count: Value) -> None:
+        b = self.b
+        if kind == "jump":
+            with b.when(target.leu(b.load(self.exit_source))):
+                disturbed = Value(self._undisturbed(count), 1, b) == 0
+                with b.when(disturbed, likely=False):
+                    self._by_itlb("attend", target, count)
+        self._by_itlb(kind, target, count)
+
+    def _by_itlb(self, kind: str, target: Value, count: Value) -> None:
+        """Continue at the record of ``target``, if the ITLB knows its page."""
+        b = self.b
+        looks = kind in ("attend", "far_poll")
+        slot = itlb_entry(b, target)
+        hit, miss = b.label(), b.label()
+        tag = b.load(b.pointer(slot, ITLB_ENTRY.offset["tag"]))
         b.branch_if((tag == (target & -PAGE)).raw, hit, miss, True)
         b.place(miss)
         b.store(b.pointer("%st", HART.offset["pc"]), target)
-        self._tail(b.pointer("%tbl", self.symbols["h_goto_counted"]), "null", count)
+        self._tail_to("h_attend_counted" if looks else "h_goto_counted", "null", count)
         b.place(hit)
-        delta = b.load(b.pointer(entry, ITLB_ENTRY.offset["delta"]))
+        delta = b.load(b.pointer(slot, ITLB_ENTRY.offset["delta"]))
         b.store(b.pointer("%st", HART.offset["delta"]), delta)
         rp = b.to_pointer(delta + (target << 3))
-        b.branch_if(self._undisturbed(count), fine, look, True)
-        b.place(look)
-        self._tail(b.pointer("%tbl", self.symbols["h_poll"]), rp, count)
-        b.place(fine)
-        self._tail(b.pointer("%tbl", b.load(rp, 32).zext(64)), rp, count)
+        self._exit_to_record("poll" if looks else "interpret" if kind == "far_interpret" else "dispatch", rp, count)
+
+    def _tail_to(self, symbol: str, rp: str, count: Value) -> None:
+        self._tail(self.b.pointer("%tbl", self.symbols[symbol]), rp, count)
 
     def _tail(self, target: str, rp: str, count: Value) -> None:
         b = self.b
         result = b.op(f"musttail call {CC} i64 {target}(ptr %st, ptr {rp}, i64 {count.raw}, ptr %tlb, ptr %tbl)")
         b.terminate(f"ret i64 {result}")
+
+
+def itlb_entry(b: Builder, address: Value) -> str:
+    """Where the current regime's ITLB may know the page of ``address``."""
+    index = (address >> 12) & (ITLB_ENTRIES - 1)
+    return b.pointer(b.pointer("%tlb", REGIME.offset["itlb"]), index * ITLB_ENTRY.size)
+
+
+Written = tuple[frozenset[int], frozenset[int]]
+"""Integer and floating-point registers."""
+
+
+def _writes(region: Shape, leader: int) -> Written:
+    x, f = set[int](), set[int]()
+    for step in region.block(leader):
+        x.add(step.operands.get("rd", 0))
+        f |= {step.operands["fd"]} if "fd" in step.operands else set()
+    return frozenset(x - {0}), frozenset(f)
+
+
+def _dirty(region: Shape, writes: dict[int, Written]) -> dict[int, Written]:
+    """The registers that may differ from the hart's struct when a block begins."""
+    found: dict[int, Written] = {leader: (frozenset(), frozenset()) for leader in region.leaders}
+    work = list(region.leaders)
+    while work:
+        leader = work.pop()
+        (x, f), (more_x, more_f) = found[leader], writes[leader]
+        for place in region.successors[leader]:
+            known_x, known_f = found[place]
+            new = (known_x | x | more_x, known_f | f | more_f)
+            if new != found[place]:
+                found[place] = new
+                work.append(place)
+    return found
 
 
 class _StepEmitter(HandlerEmitter):
@@ -369,30 +391,41 @@ class _StepEmitter(HandlerEmitter):
     def fields(self) -> dict[str, Operand]:
         return {**self._step.operands, **ordering_bits(self._step.insn)}
 
+    def when(self, condition: Value, likely: bool | None = None) -> Any:
+        if condition.constant is not None:
+            return super().when(condition, likely)
+        return _Conditional(self._context, super().when(condition, likely))
+
+    def otherwise(self) -> Any:
+        return _Conditional(self._context, super().otherwise())
+
     @property
     def pc(self) -> Value:
         return _Pc(self._step.at, self._context)
 
     @property
     def next_pc(self) -> Value:
-        return _Pc(self._step.at + self._step.length, self._context)
+        return _Pc(self._step.behind, self._context)
 
     def _bail(self) -> None:
         if self._depth == 0:
             raise NeedsSlow
-        self._context.leave("interpret", self._step.at, self._context.retired())
+        self._missed()
 
     def jump(self, target: Value) -> None:
         if self.b.muted:
             return
-        if self._step.at in self._context.region.spins:  # nobody waits in here
-            self._context.leave("interpret", self._step.at, self._context.retired())
+        context, step = self._context, self._step
+        if step.at in context.region.spins:  # nobody waits in here
+            context.leave("interpret", step.at, context.retired())
             return
-        retired = self._context.retired(1)
-        if isinstance(target, _Pc):
-            self._context.go(target.at, self._step.at, retired)
+        retired = context.retired(1)
+        if step.target is not None:
+            context.go(step.target, retired, look=step.target <= step.at)
+        elif step.is_return:
+            context.come_back(target, step.at, retired)
         else:
-            self._context.leave("dynamic", target, retired)
+            context.jump_to(target, step.at, retired)
 
     def pause(self) -> None:
         raise NeedsSlow
@@ -401,27 +434,50 @@ class _StepEmitter(HandlerEmitter):
         """Rounding modes that the host lacks are the interpreter's."""
         if not branch:
             raise NeedsSlow
-        self._context.leave("interpret", self._step.at, self._context.retired())
+        self._missed()
 
     def _missed(self) -> None:
         self._context.leave("interpret", self._step.at, self._context.retired())
 
     def _tight_distance(self) -> Value:
-        return Value(tight_distance_on(self._context.region.page, self._step.at, self._context.isa), 64)
+        page = self._context.region.pages[self._step.at >> 12]
+        return Value(tight_distance_on(page, self._step.at & (PAGE - 1), self._context.isa), 64)
 
     def _now(self) -> Value:
         return self.s.slice_end + self._context.retired()
 
 
-def region_ir(isa: IsaSpec, page: bytes, head: int, symbols: dict[str, int], name: str = "region") -> tuple[str, int]:
-    """IR of the region at page offset ``head`` of ``page`` (4096 bytes) and its number of guest instructions: 0, and no
-    IR, if what is there is no instruction, or one that lies on two pages.
+class _Conditional:
+    """A `when` in a region: what registers hold is saved before it, and what is learned inside stays there."""
 
-    ``symbols`` are the interpreter's, by offset from its start.
-    """
-    region = Region(isa, page, head)
-    if not region.steps:
-        return "", 0
+    def __init__(self, context: _Context, inner: Any) -> None:
+        self._files, self._inner = (context.x, context.f), inner
+
+    def __enter__(self) -> None:
+        for file in self._files:
+            file.save()
+            file.conditional += 1
+        self._inner.__enter__()
+
+    def __exit__(self, *exc: Any) -> Any:
+        for file in self._files:
+            file.conditional -= 1
+        return self._inner.__exit__(*exc)
+
+
+def region_ir(isa: IsaSpec, source: Source, head: int, symbols: dict[str, int], name: str = "region") -> RegionIr:
+    """IR of the region at page offset ``head``. ``symbols`` are the interpreter's, by offset from its start."""
+
+    def fast(step: Step) -> bool:
+        return step.is_jump or step.target is not None or f"f_{Variant(step.insn, step.length).symbol}" in symbols
+
+    region = Shape(isa, source, head, fast)
     module = Module()
-    _Context(module, isa, region, symbols, name).define()
-    return module.text(), len(region.steps)
+    if region.steps:
+        _Context(module, isa, region, symbols, name).define()
+    pages = region.pages
+    ordered = ((0, pages[0]), *((distance, pages[distance]) for distance in sorted(pages) if distance))
+    return RegionIr(module.text(), len(region.steps), region.entries, ordered)
+
+
+assert PAGE_NUMBER < RECORD_PAGE

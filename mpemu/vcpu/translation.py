@@ -20,7 +20,7 @@ from typing import Any
 
 from mpemu.codecache import DEFAULT_LIMIT
 from mpemu.isa.profiles import IsaSpec
-from mpemu.layout import TRANSLATOR
+from mpemu.layout import POINTS_PER_SAMPLE, TRANSLATOR
 from mpemu.loop import MainLoop
 from mpemu.memory import MachineMemory
 from mpemu.shm import Segment
@@ -62,7 +62,7 @@ class Translation:
         self.view.doorbell = self.doorbell
         for i in range(memory.harts):
             hart = memory.hart(i)
-            hart.translator, hart.hotness = self._segment.address, settings.hot
+            hart.translator, hart.hotness = self._segment.address, settings.hot * POINTS_PER_SAMPLE
         self._descriptors = (self._segment.descriptor, blob.regions_fd, self.doorbell)
         cache = (settings.cache or "", settings.cache_limit)
         arguments = (isa, blob.path, *self._descriptors, settings.translators, *cache)

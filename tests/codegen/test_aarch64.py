@@ -17,6 +17,7 @@ from mpemu.codegen.compiler import compile_object
 from mpemu.codegen.interpreter import build_interpreter
 from mpemu.codegen.linker import Blob, link, link_interpreter
 from mpemu.codegen.region import region_ir
+from mpemu.codegen.shape import Source
 from mpemu.isa.profiles import IsaSpec
 from mpemu.layout import PAGE
 from tests.codegen.disassembled import Disassembly
@@ -175,9 +176,10 @@ LOOP = (
 
 def test_a_region(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ir, "native", lambda: host_aarch64)
-    text, instructions = region_ir(ISA, b"".join(LOOP).ljust(PAGE, b"\0"), 0, made.blob.symbols)
-    assert instructions == len(LOOP)
-    compiled = compile_object(text, host_aarch64)
+    page = b"".join(LOOP).ljust(PAGE, b"\0")
+    region = region_ir(ISA, Source({0: page}.get), 0, made.blob.symbols)
+    assert region.instructions == len(LOOP)
+    compiled = compile_object(region.text, host_aarch64)
     linked = link(compiled)
     code = Disassembly(compiled, (linked.data, linked.symbols))
     assert code.undefined == [] and list(code.branches("region")) == []

@@ -26,7 +26,7 @@ def page(number: int) -> bytes:
 def unit(head: int, *pages: int, size: int = 100) -> Unit:
     """A unit on page ``pages[0]``, and with the others at distances 1, 2, ...; its code starts with their numbers."""
     located = tuple((distance, page(number)) for distance, number in enumerate(pages))
-    return Unit(head, located, bytes([head & 0xFF]) * size, 40, 4, 5, 100)
+    return Unit((head,), located, bytes([head & 0xFF]) * size, 40, 4, 5, 100)
 
 
 class Memory:

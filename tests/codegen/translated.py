@@ -88,7 +88,7 @@ class TranslatedLab(Lab):
         before = self.shared.published
         for address in addresses:
             self.hart(hart).heat[:] = [0] * HEAT  # as if not asked for yet
-            self.routine("sample", self.record(address, hart), hart=hart)
+            self.routine("warm", self.record(address, hart), 1, hart=hart)
             self._translator.serve()
         for index in range(len(self.engines)):
             self.routine("use_new_regions", hart=index)
