@@ -41,7 +41,7 @@ def page_digest(page: bytes) -> bytes:
 class Unit:
     """``code`` is relocated against the interpreter's symbols and runs wherever region memory is mapped.
 
-    entries       page offsets of the guest instructions at which it can be entered; the first is the one it was made for
+    entries       page offsets of the guest instructions at which it can be entered, first the one it was made for
     pages         (distance in pages from the head's page, 4096 bytes): the head's page, (0, bytes), then others, sorted
     code          host code; empty: it was tried, and translation is not worth while
     entry         offset of the handler in ``code``

@@ -16,7 +16,7 @@ from mpemu import codecache
 from mpemu.codecache import MAX_VARIANTS, CodeCache, merge
 from mpemu.codecache_upkeep import clear, evict, inventory
 from mpemu.private_file import Refused
-from mpemu.unit import Unit, page_digest
+from mpemu.unit import MAGIC, Unit, page_digest
 from tests.processes import fork, succeeded
 
 
@@ -113,7 +113,7 @@ def flipped(place: Place) -> None:
 
 
 def old(place: Place) -> None:
-    place.file.write_bytes(place.file.read_bytes().replace(b"mpemu-units-1", b"mpemu-units-0"))
+    place.file.write_bytes(place.file.read_bytes().replace(MAGIC, b"mpemu-units-0\n"))
 
 
 def linked(place: Place) -> None:

@@ -8,8 +8,8 @@ doorbell rings. Nobody waits: with all slots taken the request is dropped, and t
 
 The translator publishes append-only: page and region entries are written first, ``published`` last. A hart that sees a
 new number compares the new pages, byte for byte, with those that it has decoded, numbers its own accordingly, and puts
-the new regions into their records; a page that it decodes later gets its number, and the regions that are known. A region lives in a record, so whatever drops or rewrites records
-(FENCE.I, changed code, a full pool) drops it too.
+the new regions into their records; a page that it decodes later gets its number, and the regions that are known. A
+region lives in a record, so whatever drops or rewrites records (FENCE.I, changed code, a full pool) drops it too.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def use_new_regions(h: Native) -> None:
 
 @native
 def use_known_regions(h: Native, number: Value) -> None:
-    """The pool's page ``number`` has just been decoded anew. (What this hart has not seen yet, use_new_regions finds.)"""
+    """The pool's page ``number`` has just been decoded anew. (What is new to this hart, use_new_regions finds.)"""
     copy = _code_page(h, number) + CODE_PAGE.offset["copy"]
     mine = h.call("hash_page", copy)
     h.put(h.at(_code_page(h, number), CODE_PAGE.offset["hash"]), mine)

@@ -30,7 +30,7 @@ PLACE_SIZE = 2
 
 
 def _size(unit: Unit) -> int:
-    return len(unit.code) + PLACE_SIZE * (len(unit.entries) + 1)
+    return -(-len(unit.code) // PLACE_SIZE) * PLACE_SIZE + PLACE_SIZE * len(unit.entries)
 
 
 class Publication:

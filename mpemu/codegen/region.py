@@ -43,7 +43,10 @@ PAGE_NUMBERS = "page_numbers"
 
 @dataclass(frozen=True)
 class RegionIr:
-    """A region as LLVM IR. ``entries``: page offsets at which it can be entered. ``pages``: (distance in pages from the head's page, content), the head's page first."""
+    """A region as LLVM IR.
+
+    ``entries``: page offsets at which it can be entered. ``pages``: (distance in pages from the head's page, content),
+    the head's page first."""
 
     text: str
     instructions: int

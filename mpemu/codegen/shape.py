@@ -215,9 +215,9 @@ class Shape:
             at = step.behind
 
     def _entries(self) -> tuple[int, ...]:
-        """Besides the head: where loops go back to (an interrupt or the end of a slice makes a hart leave there), behind
-        calls, and behind instructions that are left to the interpreter."""
-        again = {s.target for s in self.steps.values() if s.closes_loop}
+        """Besides the head: where loops go back to (an interrupt or the end of a slice makes a hart leave there),
+        behind calls, and behind instructions that are left to the interpreter."""
+        again = {s.target for s in self.steps.values() if s.target is not None and s.closes_loop}
         behind = {s.behind for s in self.steps.values() if s.is_call}
         wanted = {at for at in (again | behind | self._resumed) & self._starts if 0 <= at < PAGE}
         waiting = {s.target for s in self.steps.values() if s.at in self.spins}

@@ -11,7 +11,7 @@ import pytest
 
 from mpemu.codegen import publication as module
 from mpemu.codegen.page_hash import page_hash
-from mpemu.codegen.publication import Publication
+from mpemu.codegen.publication import PLACE_SIZE, Publication
 from mpemu.layout import MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, TRANSLATOR
 from mpemu.unit import Unit
 
@@ -75,7 +75,7 @@ def test_units_are_found_by_page_and_offset(memory: Memory) -> None:
     assert across[:12] == b"\2\2\2\2" + (1).to_bytes(4, "little") + (3).to_bytes(4, "little"), "page numbers, plus 1"
     newest, oldest = found[page(7), 2]
     assert newest[4:8] == (2).to_bytes(4, "little") and oldest == b"\2" * 100
-    assert memory.view.pages == 3 and memory.view.code_bytes == 400
+    assert memory.view.pages == 3 and memory.view.code_bytes == 408, "each with a place where it can be entered"
 
 
 def test_alignment(memory: Memory) -> None:
@@ -85,7 +85,7 @@ def test_alignment(memory: Memory) -> None:
     publication.publish(unit(6, 7))
     entries = (REGION_ENTRY.ctype * 3).from_buffer(memory.shared, TRANSLATOR.offset["regions"])
     assert [entry.code - FIRST - 40 for entry in entries] == [0, 4096, 4096 + 128]
-    assert memory.view.code_end == FIRST + 4096 + 128 + 100
+    assert memory.view.code_end == FIRST + 4096 + 128 + 100 + PLACE_SIZE
 
 
 def test_code_does_not_overlap_and_is_aligned(memory: Memory) -> None:
@@ -187,10 +187,11 @@ def test_a_new_translator_knows_what_is_there(memory: Memory) -> None:
 def test_room(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     publication = memory.translator()
     assert publication.share_used == 0 and not publication.is_full
-    assert publication.has_room(unit(0, 1, size=ROOM)) and not publication.has_room(unit(0, 1, size=ROOM + 1))
-    publication.publish(unit(0, 1, size=ROOM - 64))
-    assert publication.has_room(unit(0, 2, size=64)) and not publication.has_room(unit(0, 2, size=65))
-    publication.publish(unit(0, 2, size=64))
+    room = ROOM - PLACE_SIZE
+    assert publication.has_room(unit(0, 1, size=room)) and not publication.has_room(unit(0, 1, size=room + 1))
+    publication.publish(unit(0, 1, size=room - 64))
+    assert publication.has_room(unit(0, 2, size=62)) and not publication.has_room(unit(0, 2, size=63))
+    publication.publish(unit(0, 2, size=62))
     assert publication.is_full and publication.share_used == 1
 
 
