@@ -22,7 +22,7 @@ ONE, TWO = bytes([1]) * 4096, bytes([2]) * 4096
 
 
 def unit(head: int, page: bytes, code: bytes = b"\xcc" * 100) -> Unit:
-    return Unit(head, ((0, page),), code, 0, 0, 7, 1_500_000)
+    return Unit((head,), ((0, page),), code, 0, 0, 7, 1_500_000)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class Wild(TranslatedLab):
     def __init__(self) -> None:
         super().__init__()
         self.store(ROOT + 8 * 2, pte(RAM, RWX))
-        self._canary = ctypes.create_string_buffer(b"canary" * 8)
+        self._canary = ctypes.create_string_buffer(b"canary" * 16)
 
     def targets(self) -> dict[str, int]:
         """Host addresses that no guest may reach, by what is there."""

@@ -19,7 +19,7 @@ from mpemu.codecache import CodeCache
 from mpemu.codegen import compilers as compilers_module
 from mpemu.codegen import translator as module
 from mpemu.codegen.compilers import Compilers, Job
-from mpemu.codegen.publication import Publication
+from mpemu.codegen.publication import PLACE_SIZE, Publication
 from mpemu.codegen.translator import READY, Translator
 from mpemu.layout import PAGE, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.unit import Unit, page_digest
@@ -33,7 +33,7 @@ def page(number: int) -> bytes:
 
 def unit(head: int, *pages: int, code: bytes = b"\xcc" * 64) -> Unit:
     located = tuple((distance, page(number)) for distance, number in enumerate(pages))
-    return Unit(head, located, code, 0, 0, 5, 100)
+    return Unit((head,), located, code, 0, 0, 5, 100)
 
 
 class Jobs:
@@ -89,7 +89,7 @@ def test_a_request_is_compiled_published_and_known() -> None:
     assert bench.ask((2, 7)) == [(2, page(7))]
     bench.translator.done(Job((), 2, {0: page(7)}), unit(2, 7))
     assert bench.view.published == bench.view.units_translated == 1
-    assert (bench.view.instructions, bench.view.compile_us, bench.view.code_bytes) == (5, 100, 64)
+    assert (bench.view.instructions, bench.view.compile_us, bench.view.code_bytes) == (5, 100, 64 + PLACE_SIZE)
     assert bench.ask((2, 7), (4, 7), (2, 8)) == [(4, page(7)), (2, page(8))]
 
 
@@ -150,7 +150,7 @@ def test_a_new_translator_goes_on(open_cache: Callable[[], CodeCache]) -> None:
 
 def test_the_preload_leaves_room(open_cache: Callable[[], CodeCache]) -> None:
     for number in range(1, 11):
-        open_cache().save([unit(2, number, code=bytes(64 << 4))])
+        open_cache().save([unit(2, number, code=bytes((64 << 4) - PLACE_SIZE))])
     bench = Bench(open_cache(), room=10 * (64 << 4))
     bench.settle()
     assert bench.view.published == 8
@@ -261,7 +261,7 @@ def work(connection: socket.socket) -> None:
             kind = pages[0][1][0]
             if kind == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            answer = "no" if kind == 1 else [bytes(head), [0], 0, 0, 3, 10, 64]
+            answer = "no" if kind == 1 else [[head], bytes(head), [0], 0, 0, 3, 10, 64]
             connection.sendall(msgpack.packb(answer))
 
 
@@ -279,7 +279,7 @@ def test_compilers_answer(pool: Pool) -> None:
     pool.wait(20)
     assert len(pool.pids()) == 3
     for number in range(20):
-        assert pool.done[number] == Unit(1000 * number, ((0, page(2)),), bytes(1000 * number), 0, 0, 3, 10)
+        assert pool.done[number] == Unit((1000 * number,), ((0, page(2)),), bytes(1000 * number), 0, 0, 3, 10)
 
 
 def test_a_job_is_done_once(pool: Pool) -> None:
