@@ -150,6 +150,7 @@ TRANSLATOR = Struct(
     (
         Item("doorbell", "u64", "build", "eventfd of the translator"),
         Item("stop", "u64", "coordinator", "1: write what has to be kept, and end"),
+        Item("ready", "u64", "any", "1: the translator serves (coordinator: 0 again when it has died)"),
         Item("published", "u64", "translator", "regions that are complete, written last", align=64),
         Item("pages", "u64", "translator", "pages that are complete"),
         Item("code_end", "u64", "translator", "handler offset behind all code of regions that are complete"),

@@ -22,6 +22,8 @@ from mpemu.unit import Unit
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 PROCESS_NAME = b"mpemu-compiler"
+NICENESS = 5
+"""Guests go first: until a region is there they are interpreted. Publishing is quick, and has no need to wait."""
 ATTEMPTS = 2
 MAX_WAITING = 1024
 """Jobs; what is asked for beyond that will be hot again."""
@@ -147,6 +149,7 @@ def _settle(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(0)
     libc.prctl(PR_SET_NAME, PROCESS_NAME, 0, 0, 0)
+    os.nice(NICENESS)
 
 
 def _unit(job: Job, answer: list[Any]) -> Unit:

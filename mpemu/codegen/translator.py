@@ -36,8 +36,6 @@ from mpemu.unit import Dependencies, Unit, page_digest, satisfied
 from mpemu.vcpu.blob_file import read_blob
 
 PROCESS_NAME = b"mpemu-transl"
-NICENESS = 5
-"""Guests go first: until a region is there they are interpreted."""
 PRELOAD_SHARE = 0.75
 """Of the memory of regions: what is published before anybody asks. The rest is for what this guest asks for."""
 WRITE_AFTER_S = 1.0
@@ -80,6 +78,7 @@ class Translator:
         self._known: dict[tuple[bytes, int], list[Dependencies]] = {}
         """By place: from what it has been translated, or was tried in vain."""
         self._unsaved: dict[bytes, list[Unit]] = {}
+        self._has_written = False
         self._write_at = 0.0
         self._evict_at = time.monotonic() + EVICT_EVERY_S
         self._on_disk: dict[bytes, bool] = {}
@@ -181,7 +180,7 @@ class Translator:
             units = self._unsaved.pop(digest)
             try:
                 self._cache.save(units)
-                self._on_disk[digest] = True
+                self._on_disk[digest] = self._has_written = True
             except TimeoutError:
                 self._unsaved.setdefault(digest, []).extend(units)
                 self._write_at = time.monotonic() + WRITE_AFTER_S
@@ -203,7 +202,8 @@ class Translator:
                 if number is not None and self._view.page_used[number]:
                     self._cache.touch(digest)
                     self._on_disk[digest] = True
-            evict(self._cache.root, self._limit)
+            if self._has_written:
+                evict(self._cache.root, self._limit)
         self._evict_at = time.monotonic() + EVICT_EVERY_S
 
     def finish(self) -> None:
@@ -236,7 +236,6 @@ def settle() -> None:
     libc.prctl(PR_SET_NAME, PROCESS_NAME, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)
 
 
 def main(isa: str, blob: str, segment: str, regions: str, doorbell: str, limit: str, root: str, size: str) -> None:
@@ -264,6 +263,7 @@ def main(isa: str, blob: str, segment: str, regions: str, doorbell: str, limit: 
     poll = select.poll()
     poll.register(bell, select.POLLIN)
     translator.compilers = compilers = Compilers(int(limit), compile_jobs, translator.done, poll)
+    publication.view.ready = 1
     translator.serve()  # what came before this process
     wait = translator.step()
     while not publication.view.stop:

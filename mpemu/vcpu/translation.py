@@ -82,6 +82,7 @@ class Translation:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         self._pidfd = os.pidfd_open(self._process.pid)
+        self._heard = b""
         assert self._process.stderr
         os.set_blocking(self._process.stderr.fileno(), False)
 
@@ -105,16 +106,17 @@ class Translation:
     def _listen(self) -> None:
         """Lines on its stderr are for the user; a traceback is, by its last line."""
         assert self._loop and self._process.stderr
-        data = b""
-        with suppress(OSError):
-            data = os.read(self._process.stderr.fileno(), 1 << 16)
-        if not data:
+        data = None
+        with suppress(BlockingIOError):
+            while data := os.read(self._process.stderr.fileno(), 1 << 16):
+                self._heard += data
+        if data == b"":
             self._loop.remove_reader(self._process.stderr.fileno())
-            return
-        for line in data.decode(errors="replace").splitlines():
-            if line and not line.startswith((" ", "Traceback")) and self._words < MOST_WORDS:
+        *lines, self._heard = self._heard.split(b"\n")
+        for line in lines:
+            if line and not line.startswith((b" ", b"Traceback")) and self._words < MOST_WORDS:
                 self._words += 1
-                self._warn(line)
+                self._warn(line.decode(errors="replace"))
 
     def _died(self) -> None:
         self._listen()
@@ -144,6 +146,7 @@ class Translation:
     def _let_go(self) -> int:
         """Of a process that has ended: its exit code, or minus a signal."""
         code = self._process.wait()
+        self.view.ready = 0
         if self._process.stderr:
             self._process.stderr.close()
         os.close(self._pidfd)
@@ -160,7 +163,7 @@ class Translation:
             os.eventfd_write(self.doorbell, 1)
             poll = select.poll()
             poll.register(self._pidfd, select.POLLIN)
-            if not poll.poll(PATIENCE_S * 1000):
+            if not self.view.ready or not poll.poll(PATIENCE_S * 1000):  # before it is ready it has nothing to write
                 self._process.kill()
             self._let_go()
         os.close(self.doorbell)
