@@ -133,9 +133,10 @@ class Translator:
     # -- publishing
     def _publish(self, unit: Unit) -> bool:
         """Whether this was news for the harts. What there is no room for counts as known, too."""
-        known = self._known.setdefault((unit.dependencies[0][1], unit.head), [])
-        if unit.dependencies not in known:
-            known.append(unit.dependencies)
+        for place in unit.entries:
+            known = self._known.setdefault((unit.dependencies[0][1], place), [])
+            if unit.dependencies not in known:
+                known.append(unit.dependencies)
         if not unit.code or self._publication.has(unit):
             return False
         if not self._publication.has_room(unit):
