@@ -124,6 +124,14 @@ POINTS_PER_SAMPLE, POINTS_PER_EXIT = 64, 1
 HEAT_ROUND = 256 * POINTS_PER_SAMPLE
 """Points after which a place that was hot can be so once more."""
 REQUESTS, REGION_PAGES, MAX_REGIONS = 64, 2048, 16384
+REGION_EXITS = ("interpreter", "slow instruction", "miss", "poll", "unknown page", "unfit")
+"""Where regions lead to, if not to another region: code without one, an instruction left to the interpreter, one
+that needed more than the fast form (a TLB miss, say), the look around at a back edge that found something, a page that
+the ITLB lacks; and regions that were not entered since what they depend on is not so."""
+REGION_VISIT = 1 << 24
+"""HART.region_work counts a visit so, and an instruction as 1: more than there are in a slice."""
+BUCKETS = 24
+"""Of a histogram by powers of two: 0, 1, 2 to 3, 4 to 7, ...; the last one has what is larger."""
 REQUEST = Struct(
     "Request",
     (
@@ -192,7 +200,7 @@ HART = Struct(
         Item("quantum_end", "u64", "hart", "deterministic mode: instret at which run() returns QUANTUM"),
         Item("line_mask", "u64", "hart", "0xff in the bytes of `lines` that would interrupt now (kick, stop always)"),
         Item("regime", "u64", "hart", "address of the current REGIME"),
-        Item("rp", "u64", "hart", "address of the current record"),
+        Item("rp", "u64", "hart", "address of the record by which the last region was entered"),
         Item("delta", "u64", "hart", "of the current code page, see ItlbEntry"),
         Item("deadline", "u64", "hart", "mtime at which the next timer line rises"),
         Item("reservation", "u64", "hart", "RAM offset reserved by LR, or all ones"),
@@ -247,6 +255,14 @@ HART = Struct(
         Item("pages_marked", "u64", "hart", "pages that this hart marked for LR/SC"),
         Item("requests", "u64", "hart", "translations asked for"),
         Item("requests_dropped", "u64", "hart", "places that were hot while no slot of TRANSLATOR.requests was free"),
+        Item(
+            "region_work", "u64", "hart", "of the slice so far: REGION_VISIT per visit of a region, 1 per instruction"
+        ),
+        Item("region_visits", "u64", "hart", "regions entered, in the slices before"),
+        Item("region_instructions", "u64", "hart", "instructions retired in them"),
+        Item("region_exits", "u64", "hart", "by REGION_EXITS", len(REGION_EXITS)),
+        Item("poll_distance", "u64", "hart", "histogram: instructions from a slice's end to the next poll", BUCKETS),
+        Item("timer_lateness", "u64", "hart", "histogram: ticks from a timer's deadline to its line, awake", BUCKETS),
         # -- written by others: cache lines of their own
         Item("lines", "u8", "any", "interrupt lines, see LINES; each byte has one writer", 8, align=64),
         Item("asleep", "u64", "hart", "1 from before the last look at `lines` until awake again", align=64),

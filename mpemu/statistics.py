@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mpemu.layout import REGION_EXITS, REGION_VISIT
 from mpemu.memory import MachineMemory
 from mpemu.vcpu.exits import ExitReason
 
@@ -28,6 +30,21 @@ class HartStatistics:
     pages_decoded: int
     pages_marked: int
     """For LR/SC (docs/design/0005)."""
+    poll_distance: tuple[int, ...]
+    """Histogram of instructions from a given moment to the next look at the lines. Element 0 counts 0, element
+    n what is at least 2**(n-1) and less than 2**n, the last one all above."""
+    timer_lateness: tuple[int, ...]
+    """The same of ticks (100 ns) from the deadline of a timer to its interrupt line, for timers of a hart awake."""
+    region_visits: int
+    region_instructions: int
+    """Retired in regions, of ``instructions``."""
+    region_exits: dict[str, int]
+    """What visits ended with, if not with another region: see layout.REGION_EXITS."""
+
+    @property
+    def regions_chained(self) -> int:
+        """Visits that ended with another region."""
+        return max(0, self.region_visits - sum(n for why, n in self.region_exits.items() if why != "unfit"))
 
 
 @dataclass(frozen=True)
@@ -63,9 +80,36 @@ class MachineStatistics:
     def instructions(self) -> int:
         return sum(hart.instructions for hart in self.harts)
 
+    @property
+    def translated_share(self) -> float:
+        """Of all instructions, those retired in regions."""
+        return share(sum(hart.region_instructions for hart in self.harts), self.instructions)
+
+    @property
+    def chained_share(self) -> float:
+        """Of all visits of regions, those that ended with another region."""
+        return share(sum(h.regions_chained for h in self.harts), sum(h.region_visits for h in self.harts))
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        shares = {"translated_share": self.translated_share, "chained_share": self.chained_share}
+        return asdict(self) | ({name: round(value, 4) for name, value in shares.items()} if self.translation else {})
+
+
+def share(part: float, whole: float) -> float:
+    """0 to 1; 0 of nothing."""
+    return part / whole if whole else 0.0
+
+
+def quantile(histogram: Sequence[int], fraction: float) -> int | None:
+    """What a ``fraction`` of the values in a histogram by powers of two stays below (the end of a bucket); None: there
+    are no values."""
+    total, seen = sum(histogram), 0
+    for bucket, count in enumerate(histogram):
+        seen += count
+        if total and seen >= fraction * total:
+            return int(2**bucket)
+    return None
 
 
 def gather(memory: MachineMemory, seconds: float, before_reset: list[int]) -> MachineStatistics:
@@ -90,6 +134,11 @@ def gather(memory: MachineMemory, seconds: float, before_reset: list[int]) -> Ma
                 hart.mmio_near,
                 hart.pages_decoded,
                 hart.pages_marked,
+                tuple(hart.poll_distance),
+                tuple(hart.timer_lateness),
+                hart.region_visits + hart.region_work // REGION_VISIT,
+                hart.region_instructions + hart.region_work % REGION_VISIT,
+                {why: hart.region_exits[i] for i, why in enumerate(REGION_EXITS) if hart.region_exits[i]},
             )
         )
     return MachineStatistics(seconds, tuple(harts), _translation(memory))

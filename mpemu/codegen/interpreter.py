@@ -28,7 +28,7 @@ from mpemu.isa.hart import ROUTINES, Routine
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import COMPRESSED, INSNS, Insn
 from mpemu.isa.value import Value
-from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGIME
+from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGIME, REGION_EXITS
 
 FIRST_SECTION = ".text.first"
 """The section that the linker puts at offset 0, so that a zeroed record means "not decoded"."""
@@ -72,6 +72,10 @@ class _Special(Native):
         with self.when((lines != 0) | self.s.instret.geu(self.s.slice_end)):
             self.tail("@h_service")
         self.tail("@h_goto")
+
+    def left_region(self, why: str) -> None:
+        """For the statistics."""
+        self.count("region_exits", REGION_EXITS.index(why))
 
     def exact(self) -> None:
         """Make pc and instret exact from %rp and %cnt."""
@@ -156,9 +160,34 @@ def _h_slice(h: _Special) -> None:
 
 def _h_leave(h: _Special) -> None:
     """A region leads to code that has none."""
+    h.left_region("interpreter")
     h.call("warm", h.b.from_pointer("%rp"), POINTS_PER_EXIT)
     offset = h.b.load("%rp", 32).zext(64)
     h.tail(h.b.pointer("%tbl", offset), "%rp", "%cnt")
+
+
+def _h_region_poll(h: _Special) -> None:
+    """A region's look around, at a back edge, has found an interrupt line or the end of the slice."""
+    h.left_region("poll")
+    h.tail("@h_slice", "%rp", "%cnt")
+
+
+def _h_region_slow(h: _Special) -> None:
+    """A region leaves an instruction to the interpreter ..."""
+    h.left_region("slow instruction")
+    h.tail("@h_interpret", "%rp", "%cnt")
+
+
+def _h_region_miss(h: _Special) -> None:
+    """... because its fast form was not enough ..."""
+    h.left_region("miss")
+    h.tail("@h_interpret", "%rp", "%cnt")
+
+
+def _h_region_unfit(h: _Special) -> None:
+    """... or because it can't be entered now."""
+    h.left_region("unfit")
+    h.tail("@h_interpret", "%rp", "%cnt")
 
 
 def _h_spin(h: _Special) -> None:
@@ -201,6 +230,10 @@ _SPECIAL: tuple[Callable[[_Special], None], ...] = (
     _h_poll,
     _h_slice,
     _h_leave,
+    _h_region_poll,
+    _h_region_slow,
+    _h_region_miss,
+    _h_region_unfit,
     _h_spin,
     _h_service,
     _h_resync,

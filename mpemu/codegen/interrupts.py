@@ -15,7 +15,7 @@ from mpemu.codegen.records import SPIN_YIELD
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.privileged import MPP_SHIFT, MPRV, MXR, STCE, SUM
 from mpemu.isa.value import Value
-from mpemu.layout import HART, LINES, REGIME, TRANSLATOR
+from mpemu.layout import BUCKETS, HART, LINES, REGIME, REGION_VISIT, TRANSLATOR
 from mpemu.vcpu.exits import ExitReason
 
 SLICE = 8192
@@ -75,6 +75,32 @@ def update_timers(h: Native) -> None:
     with h.otherwise():
         set_line(h, "stip", 0)
     h.s.deadline = deadline.get()
+
+
+def tally(h: Native, histogram: str, value: Value) -> None:
+    """Count ``value`` in a histogram of HART."""
+    bucket = 64 - value.clz()
+    h.count(histogram, bucket.ltu(BUCKETS).mux(bucket, BUCKETS - 1))
+
+
+@native
+def look_at_clock(h: Native) -> None:
+    """Raise the lines of timers that are due."""
+    now, deadline = h.call("mtime"), h.s.deadline
+    with h.when(now.geu(deadline)):
+        with h.when(deadline != 0):  # 0: not known yet
+            tally(h, "timer_lateness", now - deadline)
+        h.call("update_timers")
+
+
+@native
+def finish_slice(h: Native) -> None:
+    """Statistics. The end of a slice is as good as any moment at which an interrupt line may rise."""
+    tally(h, "poll_distance", h.s.instret - h.s.slice_end)
+    work = h.s.region_work
+    h.s.region_visits = h.s.region_visits + work.udiv(REGION_VISIT)
+    h.s.region_instructions = h.s.region_instructions + (work & (REGION_VISIT - 1))
+    h.s.region_work = 0
 
 
 @native
@@ -143,8 +169,8 @@ def service(h: Native) -> None:
     with h.when(h.s.instret.geu(h.s.slice_end)):
         with h.when(h.s.instret.geu(h.s.quantum_end)):
             h.leave(ExitReason.QUANTUM)
-        with h.when(h.call("mtime").geu(h.s.deadline)):
-            h.call("update_timers")
+        h.call("finish_slice")
+        h.call("look_at_clock")
         with (
             h.when(h.s.translator != 0),
             h.when(h.get(h.at(h.s.translator, TRANSLATOR.offset["published"]), order="monotonic") != h.s.regions_seen),
@@ -179,8 +205,7 @@ def give_way(h: Native) -> None:
     with h.when(h.m.clock_mode != 2):
         h.host("sched_yield", "")
         # Long may have passed in few instructions: a timer must not wait for the end of the slice.
-        with h.when(h.call("mtime").geu(h.s.deadline)):
-            h.call("update_timers")
+        h.call("look_at_clock")
     with h.otherwise():
         h.s.quantum_end = h.s.instret
         h.s.slice_end = h.s.instret

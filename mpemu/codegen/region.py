@@ -9,7 +9,8 @@ record at which the interpreter, or another region, goes on:
 - *jump*: at a computed address; if it does not lie ahead, look for interrupts and the end of the slice first;
 - *goto*: at a computed address, without that;
 - *poll*, *attend*: a back edge, or a return, found an interrupt line or the end of the slice;
-- *interpret*: this instruction needs more than the fast path (a TLB miss, a trap, a CSR): the interpreter executes it.
+- *interpret*, *miss*: this instruction is none for a region (a CSR), or needs more than the fast path (a TLB miss, a
+  trap): the interpreter executes it.
 
 On the way out the registers that the region may have written go back to the hart's struct; instret is exact. It looks
 for interrupts exactly where the interpreter does: at jumps that don't go forward, and at the end of a page.
@@ -32,13 +33,17 @@ from mpemu.isa.hart import Operand
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import F_FIELDS
 from mpemu.isa.value import Value
-from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, PAGE, REGIME
+from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, PAGE, REGIME, REGION_EXITS, REGION_VISIT
 
 FS_DIRTY = 3 << 13
 SCALE = RECORD // 2
 """Bytes of records per byte of code."""
 PAGE_NUMBERS = "page_numbers"
 """Symbol of the array of u32 that a region of several pages compares with the numbers of the pages that it finds."""
+
+
+EXIT_HANDLERS = {"poll": "h_region_poll", "interpret": "h_region_slow", "miss": "h_region_miss"}
+"""Of the exits that don't simply dispatch a record."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +282,7 @@ class _Context:
         b = self.b
         if self.uses_fp or len(self.region.pages) > 1:
             b.place("unfit")
-            self._tail_to("h_interpret", "%rp", Value("%cnt", 64, b))
+            self._tail_to("h_region_unfit", "%rp", Value("%cnt", 64, b))
         for kind in self._exits:
             b.place(f"exit_{kind}")
             if self.uses_fp:
@@ -285,6 +290,7 @@ class _Context:
                     mstatus = b.pointer("%st", HART.offset["mstatus"])
                     b.store(mstatus, b.load(mstatus) | FS_DIRTY)
             place, count = b.load(self.exit_place), b.load(self.exit_count)
+            self._add("region_work", count - Value("%cnt", 64, b) + REGION_VISIT)
             if kind in ("goto", "jump", "attend") or kind.startswith("far_"):
                 self._exit_to_address(kind, place, count)
             else:
@@ -304,7 +310,7 @@ class _Context:
                 self._tail_to("h_leave", rp, count)
             self._tail(b.pointer("%tbl", offset), rp, count)
         else:
-            self._tail_to({"poll": "h_slice", "interpret": "h_interpret"}[kind], rp, count)
+            self._tail_to(EXIT_HANDLERS[kind], rp, count)
 
     def _exit_to_address(self, kind: str, target: Value, count: Value) -> None:
         b = self.b
@@ -325,12 +331,19 @@ class _Context:
         b.branch_if((tag == (target & -PAGE)).raw, hit, miss, True)
         b.place(miss)
         b.store(b.pointer("%st", HART.offset["pc"]), target)
+        self._add("region_exits", 1, REGION_EXITS.index("unknown page"))
         self._tail_to("h_attend_counted" if looks else "h_goto_counted", "null", count)
         b.place(hit)
         delta = b.load(b.pointer(slot, ITLB_ENTRY.offset["delta"]))
         b.store(b.pointer("%st", HART.offset["delta"]), delta)
         rp = b.to_pointer(delta + (target << 3))
-        self._exit_to_record("poll" if looks else "interpret" if kind == "far_interpret" else "dispatch", rp, count)
+        near = "poll" if looks else kind.removeprefix("far_")
+        self._exit_to_record(near if near in EXIT_HANDLERS else "dispatch", rp, count)
+
+    def _add(self, item: str, more: Value | int, index: int = 0) -> None:
+        """To a statistics item of the hart."""
+        where = self.b.pointer("%st", HART.offset[item] + 8 * index)
+        self.b.store(where, self.b.load(where) + more)
 
     def _tail_to(self, symbol: str, rp: str, count: Value) -> None:
         self._tail(self.b.pointer("%tbl", self.symbols[symbol]), rp, count)
@@ -440,7 +453,7 @@ class _StepEmitter(HandlerEmitter):
         self._missed()
 
     def _missed(self) -> None:
-        self._context.leave("interpret", self._step.at, self._context.retired())
+        self._context.leave("miss", self._step.at, self._context.retired())
 
     def _tight_distance(self) -> Value:
         page = self._context.region.pages[self._step.at >> 12]
