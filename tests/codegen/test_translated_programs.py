@@ -28,7 +28,7 @@ PHYSICAL = RAM + 0x1_0000
 VIRTUAL = 0x12_3456_7000
 """Where programs lie without and with paging: not at the edge of any table."""
 TABLES = RAM + 0x2_0000
-MAX_STEPS = 30_000
+MAX_STEPS = 100_000
 NOT_COMPARED = {"exc_cause", "exc_tval", "walk_fault", "walk_shift"}
 FS_INITIAL = 1 << 13
 
