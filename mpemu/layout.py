@@ -99,6 +99,11 @@ REGIME = Struct(
         Item("dtlb", "u8", "hart", "DTLB_ENTRIES DtlbEntry", DTLB_ENTRIES * DTLB_ENTRY.size, align=64),
         Item("itlb", "u8", "hart", "ITLB_ENTRIES ItlbEntry", ITLB_ENTRIES * ITLB_ENTRY.size, align=64),
         Item("used", "u64", "hart", "bit 0: something was filled in since the last flush, bit 1: of a superpage"),
+        # the window (codegen/window.py): guest addresses of which host addresses differ by a constant
+        Item("window_low", "u64", "hart", "guest address of its start"),
+        Item("window_host", "u64", "hart", "host address of its start"),
+        Item("window_reads", "u64", "hart", "bytes that may be read there; 0: none"),
+        Item("window_writes", "u64", "hart", "bytes that may be written there"),
     ),
     64,
 )
@@ -137,6 +142,7 @@ REQUEST = Struct(
     (
         Item("state", "u64", "any", "0 free, 1 being filled by a hart, 2 ready for the translator"),
         Item("offset", "u64", "any", "page offset of the region's first instruction"),
+        Item("windowed", "u64", "any", "1: the hart's regime has a window"),
         Item("page", "u8", "any", "the page's bytes", PAGE, align=64),
     ),
     64,
@@ -150,6 +156,7 @@ REGION_ENTRY = Struct(
         Item("next", "u32", "translator", "next region of the page + 1, or 0"),
         Item("places", "u32", "translator", "handler offset of an array of u16: page offsets where it can be entered"),
         Item("count", "u32", "translator", "elements of that"),
+        Item("windowed", "u32", "translator", "1: made for regimes that have a window"),
     ),
     8,
 )

@@ -50,6 +50,7 @@ class Unit:
     instructions  guest instructions
     us            CPU time of the translation, microseconds
     alignment     of ``code`` where it runs
+    windowed      made for regimes that have a window (codegen/window.py)
     """
 
     entries: tuple[int, ...]
@@ -60,6 +61,7 @@ class Unit:
     instructions: int
     us: int
     alignment: int = 64
+    windowed: bool = False
 
     @property
     def head(self) -> int:
@@ -76,7 +78,7 @@ class Unit:
     @cached_property
     def identity(self) -> int:
         """64 bits that name what the unit was made from."""
-        digest = hashlib.sha256(self.head.to_bytes(2, "little"))
+        digest = hashlib.sha256(self.head.to_bytes(2, "little") + bytes([self.windowed]))
         for distance, page in self.dependencies:
             digest.update(distance.to_bytes(8, "little", signed=True) + page)
         return int.from_bytes(digest.digest()[:8], "little")
@@ -97,7 +99,7 @@ def encode_units(key: str, isa: str, units: Sequence[Unit]) -> bytes:
     rows = []
     for unit in units:
         places = [[distance, pages.setdefault(page, len(pages))] for distance, page in unit.pages]
-        numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment
+        numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment, int(unit.windowed)
         rows.append([list(unit.entries), places, unit.code, *numbers])
     return seal(MAGIC, msgpack.packb({"key": key, "isa": isa, "pages": list(pages), "units": rows}))
 
@@ -131,7 +133,7 @@ def decode_units(path: Path, data: bytes) -> UnitFile:
 
 def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     """A checked unit: nothing in it leads outside its code."""
-    entries, places, code, entry, page_numbers, instructions, us, alignment = row
+    entries, places, code, entry, page_numbers, instructions, us, alignment, windowed = row
     if not isinstance(code, bytes) or not isinstance(places, list) or not isinstance(entries, list):
         raise ValueError("code that is none")
     numbers = (
@@ -141,12 +143,15 @@ def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
         instructions,
         us,
         alignment,
+        windowed,
         *(number for place in places for number in place),
     )
     if not all(type(number) is int for number in numbers):
         raise ValueError("a number that is none")
     assert isinstance(entry, int) and isinstance(page_numbers, int)
     assert isinstance(instructions, int) and isinstance(us, int) and isinstance(alignment, int)
+    if windowed not in (0, 1):
+        raise ValueError("a flag that is none")
     if not entries or any(not 0 <= place < PAGE or place % 2 for place in entries):
         raise ValueError("an entry is not where an instruction can start")
     if not 0 <= entry < max(len(code), 1):
@@ -165,4 +170,4 @@ def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     if any(not 0 <= index < len(pages) for _, index in places):
         raise ValueError("a page is missing")
     located = tuple((distance, pages[index]) for distance, index in places)
-    return Unit(tuple(entries), located, code, entry, page_numbers, instructions, us, alignment)
+    return Unit(tuple(entries), located, code, entry, page_numbers, instructions, us, alignment, bool(windowed))

@@ -36,6 +36,7 @@ class Job:
     key: Hashable
     head: int
     pages: Mapping[int, bytes]
+    windowed: bool = False
     attempts: int = 0
 
 
@@ -121,7 +122,7 @@ class Compilers:
             idle.job = job
             self._running.add(job.key)
             with suppress(ConnectionError):  # its end will be noticed
-                idle.socket.sendall(msgpack.packb([job.head, compiler_pages]))
+                idle.socket.sendall(msgpack.packb([job.head, compiler_pages, job.windowed]))
 
     def _start(self) -> _Compiler:
         ours, theirs = socket.socketpair()
@@ -154,4 +155,5 @@ def _settle(parent: int) -> None:
 
 def _unit(job: Job, answer: list[Any]) -> Unit:
     entries, code, distances, *numbers = answer
-    return Unit(tuple(entries), tuple((distance, job.pages[distance]) for distance in distances), code, *numbers)
+    pages = tuple((distance, job.pages[distance]) for distance in distances)
+    return Unit(tuple(entries), pages, code, *numbers)

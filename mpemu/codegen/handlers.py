@@ -307,14 +307,20 @@ class HandlerEmitter(Core):
 
     def load(self, address: Value, width: int) -> Value:
         if self.fast and not self.b.muted:
-            return self.b.load(self._probe(address, width, "read_tag"), width, self.b.module.host.GUEST_LOAD)
+            return self._read(address, width)
         return self.call(f"slow_load{width}", address).lo(width)
 
     def store(self, address: Value, value: Value) -> None:
         if self.fast and not self.b.muted:
-            self.b.store(self._probe(address, value.width, "write_tag"), value, order="monotonic")
+            self._write(address, value)
         else:
             self.call(f"slow_store{value.width}", address, value.zext(64))
+
+    def _read(self, address: Value, width: int) -> Value:
+        return self.b.load(self._probe(address, width, "read_tag"), width, self.b.module.host.GUEST_LOAD)
+
+    def _write(self, address: Value, value: Value) -> None:
+        self.b.store(self._probe(address, value.width, "write_tag"), value, order="monotonic")
 
     def amo(self, op: str, address: Value, value: Value, aq: Operand, rl: Operand) -> Value:
         name = _AMO.get(op, op)

@@ -62,6 +62,10 @@ class Host(Protocol):
     def GUEST_LOAD(self) -> str:
         """LLVM's ordering of a guest's plain load. (A plain store's is monotonic everywhere.)"""
 
+    @property
+    def ANY_ALIGNMENT(self) -> bool:
+        """What a guest's plain loads and stores become need not be aligned."""
+
     def guest_fence(self, b: Builder, store_load: Value, load_any: Value, store_store: Value) -> None:
         """Keep the orders whose bits (of 1 bit) are set, of accesses before and behind: earlier stores and later loads;
         earlier loads and everything later; earlier stores and later stores."""

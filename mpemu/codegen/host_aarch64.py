@@ -132,6 +132,7 @@ def sync_code(b: Builder, start: str, end: str) -> None:
 
 
 # -- memory
+ANY_ALIGNMENT = False
 GUEST_LOAD = "acquire"
 """The compiler keeps the values of guest code, but not the dependencies in which RVWMO finds an order."""
 

@@ -28,6 +28,7 @@ PADDING = b"\xcc"
 # x86-64 psABI, table 4.9: the PC-relative kinds that the small PIC code model produces
 _PC32, _PLT32, _PC64 = 2, 4, 24
 
+ANY_ALIGNMENT = True
 GUEST_LOAD = "monotonic"
 CANONICAL_NANS = False
 

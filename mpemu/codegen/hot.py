@@ -14,6 +14,8 @@ region lives in a record, so whatever drops or rewrites records (FENCE.I, change
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mpemu.codegen.page_hash import HASH_FACTOR
 from mpemu.codegen.records import HANDLER, PAGE_NUMBER, RECORD_PAGE
 from mpemu.codegen.routines import Native, native
@@ -25,6 +27,9 @@ from mpemu.layout import (
     HEAT_ROUND,
     MAX_REGIONS,
     PAGE,
+    POINTS_PER_EXIT,
+    POINTS_PER_SAMPLE,
+    REGIME,
     REGION_ENTRY,
     REGION_PAGES,
     REQUEST,
@@ -70,12 +75,13 @@ def warm(h: Native, record: Value, points: Value) -> None:
     with h.when(before.geu(h.s.hotness) | after.ltu(h.s.hotness)):  # if it was before: it has been asked for
         h.ret(0)
     number = pool.udiv(RECORD_PAGE)
-    with h.when(h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3) == 0):
+    windowed = h.get(h.at(h.s.regime, REGIME.offset["window_reads"])) != 0
+    with h.when(h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3, windowed.zext(64)) == 0):
         h.put(heat, 0, 32)
 
 
 @native
-def request_region(h: Native, number: Value, offset: Value) -> None:
+def request_region(h: Native, number: Value, offset: Value, windowed: Value) -> None:
     """Ask for the region at ``offset`` of the pool's page ``number``: 1, or 0 if there is no free slot."""
     for attempt in range(ATTEMPTS):
         slot = (h.s.hartid * ATTEMPTS + attempt) & (REQUESTS - 1)
@@ -84,6 +90,7 @@ def request_region(h: Native, number: Value, offset: Value) -> None:
         _, mine = h.b.compare_exchange(state, Value(0, 64), Value(1, 64))
         with h.when(mine):
             h.put(h.at(request, REQUEST.offset["offset"]), offset)
+            h.put(h.at(request, REQUEST.offset["windowed"]), windowed)
             copy = _code_page(h, number) + CODE_PAGE.offset["copy"]
             copy_page(h, h.at(request, REQUEST.offset["page"]), copy)
             h.put(state, 2, order="release")
@@ -113,6 +120,57 @@ def use_region(h: Native, number: Value, index: Value) -> None:
             h.put(handler, code.lo(32))
 
     for_each(h, count, use)
+
+
+@native
+def refit(h: Native, record: Value) -> None:
+    """A region that is made for a window has been entered at ``record`` without one: use, or ask for, one that is not.
+
+    It happens where the same code runs with paging and without. The region that is found stays: it runs everywhere.
+    """
+    heat = h.hart("heat", ((record >> 4) ^ (record >> 16) ^ 1) & (HEAT - 1))
+    before = h.get(heat, 32).zext(64)
+    after = (before + POINTS_PER_EXIT) & (HEAT_ROUND - 1)
+    h.put(heat, after.lo(32), 32)
+    pool = record - h.s.records
+    with h.when(((after & (POINTS_PER_SAMPLE - 1)) != 0) | pool.geu(h.s.record_next * RECORD_PAGE)):
+        h.ret(0)
+    number = pool.udiv(RECORD_PAGE)
+    offset = (pool - number * RECORD_PAGE) >> 3
+    page = h.get(_page_number(h, number), 32).zext(64)
+    with h.when(page == 0):
+        h.ret(0)
+
+    def look(index: Value, entry: str) -> None:
+        code, places, count, windowed = (
+            h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64)
+            for name in ("code", "places", "count", "windowed")
+        )
+
+        def compare(i: Value) -> None:
+            with h.when(h.get(h.at(h.s.handlers + places, i << 1), 16).zext(64) == offset):
+                h.put(h.at(record, HANDLER), code.lo(32))
+                h.ret(1)
+
+        with h.when(windowed == 0):
+            for_each(h, count, compare)
+
+    _regions_of(h, page - 1, look)
+    with h.when((after & (HEAT_ROUND // 4 - 1)) == POINTS_PER_SAMPLE):
+        h.call("request_region", number, offset, 0)
+
+
+def _regions_of(h: Native, page: Value, body: Callable[[Value, str], None]) -> None:
+    """``body(index, entry)`` for the regions of the translator's page that this hart has seen, newest first."""
+    next_index = h.local(h.get(_shared(h, "page_first", (page & (REGION_PAGES - 1)) << 2), 32).zext(64))
+    with h.loop() as done:
+        with h.when(next_index.get() == 0):
+            done()
+        at = (next_index.get() - 1) & (MAX_REGIONS - 1)
+        entry = _shared(h, "regions", at * REGION_ENTRY.size)
+        with h.when(at.ltu(h.s.regions_seen)):
+            body(at, entry)
+        next_index.set(h.get(h.b.pointer(entry, REGION_ENTRY.offset["next"]), 32).zext(64))
 
 
 def _page_number(h: Native, number: Value) -> str:
@@ -174,14 +232,12 @@ def use_known_regions(h: Native, number: Value) -> None:
     def match(page: Value) -> None:
         with h.when(h.get(_shared(h, "page_hash", page << 3)) == mine), h.when(_same(h, number, page)):
             h.put(_page_number(h, number), (page + 1).lo(32), 32)
-            index = h.local(h.get(_shared(h, "page_first", page << 2), 32).zext(64))
-            with h.loop() as done:
-                with h.when(index.get() == 0):
-                    done()
-                at = (index.get() - 1) & (MAX_REGIONS - 1)
-                with h.when(at.ltu(h.s.regions_seen)):
-                    h.call("use_region", number, at)
-                entry = _shared(h, "regions", at * REGION_ENTRY.size)
-                index.set(h.get(h.b.pointer(entry, REGION_ENTRY.offset["next"]), 32).zext(64))
+            for wanted in (1, 0):  # the first one stays; without a window refit() changes it
+
+                def use(index: Value, entry: str, wanted: int = wanted) -> None:
+                    with h.when(h.get(h.b.pointer(entry, REGION_ENTRY.offset["windowed"]), 32) == wanted):
+                        h.call("use_region", number, index)
+
+                _regions_of(h, page, use)
 
     for_each(h, h.s.translated_pages_seen, match)

@@ -190,6 +190,12 @@ def _h_region_unfit(h: _Special) -> None:
     h.tail("@h_interpret", "%rp", "%cnt")
 
 
+def _h_refit(h: _Special) -> None:
+    """A region for a window has been entered without one."""
+    h.call("refit", h.b.from_pointer("%rp"))
+    h.tail("@h_interpret", "%rp", "%cnt")
+
+
 def _h_spin(h: _Special) -> None:
     """A spin loop has turned a few times: let others run, then look around."""
     h.exact()
@@ -234,6 +240,7 @@ _SPECIAL: tuple[Callable[[_Special], None], ...] = (
     _h_region_slow,
     _h_region_miss,
     _h_region_unfit,
+    _h_refit,
     _h_spin,
     _h_service,
     _h_resync,

@@ -91,6 +91,7 @@ def make_load(width: int) -> Routine:
         offset, is_ram = ram_offset(h, pa)
         with h.when(is_ram, likely=True):
             h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["read_tag"], 0)
+            h.call("open_window", va, offset, READ)
             host = h.at(h.m.ram, offset)
             with h.when((va & (size - 1)) != 0):
                 h.ret(_load_misaligned(h, host, width))
@@ -162,6 +163,7 @@ def make_store(width: int) -> Routine:
                 h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"], MARKED_TAG)
                 _marked_store(h, offset, value, size)
             h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"], 0)
+            h.call("open_window", va, offset, WRITE)
             host = h.at(h.m.ram, offset)
             with h.when((va & (size - 1)) != 0):
                 h.b.store(host, value.lo(width), align=1)

@@ -18,6 +18,7 @@ for interrupts exactly where the interpreter does: at jumps that don't go forwar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from mpemu.codegen.core import Core, NeedsSlow, StateFields
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import PAGE_NUMBER, RECORD, RECORD_PAGE, Variant, ordering_bits
+from mpemu.codegen.region_memory import WindowedMemory
 from mpemu.codegen.region_registers import RegisterFile
 from mpemu.codegen.shape import Shape, Source, Step
 from mpemu.codegen.tight import tight_distance_on
@@ -95,6 +97,7 @@ class _Context:
         self.x = RegisterFile(self.b, "x", {n for x, _ in writes.values() for n in x})
         self.f = RegisterFile(self.b, "f", {n for _, f in writes.values() for n in f})
         self.labels = {at: f"at{'n' if at < 0 else ''}{abs(at):x}" for at in region.leaders}
+        self.window = WindowedMemory(module, self.b) if region.windowed and module.host.ANY_ALIGNMENT else None
         self.count = self.b.alloca("i64")
         self.exit_count = self.b.alloca("i64")
         self.exit_place = self.b.alloca("i64")
@@ -137,6 +140,8 @@ class _Context:
             self._leader = leader
             self.x.begin(only)
             self.f.begin(only)
+            if self.window:
+                self.window.begin(only)
             if not only:
                 self._base, self._pending = b.load(self.count), 0
             step = None
@@ -236,6 +241,8 @@ class _Context:
         pc = (entry.from_pointer("%rp") - delta).sra(3)
         entry.line(f"%page = and i64 {pc.raw}, {-PAGE}")
         self._check_pages(entry)
+        if self.window:
+            self.window.enter(entry, "windowless")
         self.x.enter(entry)
         self.f.enter(entry)
         entry.store(self.fp_written, 0)
@@ -283,6 +290,9 @@ class _Context:
         if self.uses_fp or len(self.region.pages) > 1:
             b.place("unfit")
             self._tail_to("h_region_unfit", "%rp", Value("%cnt", 64, b))
+        if self.window:
+            b.place("windowless")
+            self._tail_to("h_refit", "%rp", Value("%cnt", 64, b))
         for kind in self._exits:
             b.place(f"exit_{kind}")
             if self.uses_fp:
@@ -454,6 +464,26 @@ class _StepEmitter(HandlerEmitter):
 
     def _missed(self) -> None:
         self._context.leave("miss", self._step.at, self._context.retired())
+
+    def _read(self, address: Value, width: int) -> Value:
+        order = self.b.module.host.GUEST_LOAD
+        found = self._by_window(False, lambda pointer: self.b.load(pointer, width, order), width)
+        return super()._read(address, width) if found is None else found
+
+    def _write(self, address: Value, value: Value) -> None:
+        def perform(pointer: str) -> Value:
+            self.b.store(pointer, value, order="monotonic")
+            return value
+
+        if self._by_window(True, perform, value.width) is None:
+            super()._write(address, value)
+
+    def _by_window(self, writes: bool, perform: Callable[[str], Value], width: int) -> Value | None:
+        """None, and nothing done, if the region is not made for a window."""
+        window, operands = self._context.window, self._step.operands
+        if not window:
+            return None
+        return window.access(self.x[operands["rs1"]], operands.get("imm", 0), writes, perform, self._missed, width)
 
     def _tight_distance(self) -> Value:
         page = self._context.region.pages[self._step.at >> 12]

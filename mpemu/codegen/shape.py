@@ -29,10 +29,12 @@ LINK_REGISTERS = (1, 5)
 @dataclass(frozen=True)
 class Source:
     """Where guest code comes from: ``page(distance)`` is the content (4096 bytes) of the page that many pages from the
-    head's, or None; ``reached(place)`` tells whether the hart has been there (``page(place // 4096)`` is known)."""
+    head's, or None; ``reached(place)`` tells whether the hart has been there (``page(place // 4096)`` is known).
+    ``windowed``: the hart's regime has a window (window.py)."""
 
     page: Callable[[int], bytes | None]
     reached: Callable[[int], bool] = lambda place: True
+    windowed: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Shape:
 
     def __init__(self, isa: IsaSpec, source: Source, head: int, fast: Callable[[Step], bool]) -> None:
         """``fast(step)``: whether the instruction can be executed inside a region; others end it."""
-        self.head = head
+        self.head, self.windowed = head, source.windowed
         self._isa, self._source, self.fast = isa, source, fast
         self.steps: dict[int, Step] = {}
         self.pages: dict[int, bytes] = {}

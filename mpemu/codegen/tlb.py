@@ -8,6 +8,7 @@ from mpemu.codegen.decoder import DECODE, NOWHERE
 from mpemu.codegen.memory import ALL_ONES, FETCH, note_used, ram_offset
 from mpemu.codegen.records import IMM, RECORD, RECORD_PAGE, SLOTS
 from mpemu.codegen.routines import Native, native
+from mpemu.codegen.window import close_window
 from mpemu.isa.value import Value
 from mpemu.layout import (
     CODE_PAGE,
@@ -54,6 +55,7 @@ def flush_regime(h: Native, regime: Value) -> None:
     """Forget everything in one regime's TLBs."""
     for item, size in (("dtlb", DTLB_ENTRIES * DTLB_ENTRY.size), ("itlb", ITLB_ENTRIES * ITLB_ENTRY.size)):
         fill_block(h, h.at(regime, REGIME.offset[item]), size, 0xFF)
+    close_window(h, regime)
     h.put(h.at(regime, REGIME.offset["used"]), 0)
 
 
@@ -99,6 +101,7 @@ def flush_page(h: Native, va: Value) -> None:
     """SFENCE.VMA of one address: its entries, and where superpages are cached every entry within the same one."""
 
     def drop(regime: Value, used: Value) -> None:
+        close_window(h, regime)
         d = h.at(regime, ((va >> 12) & (DTLB_ENTRIES - 1)) * DTLB_ENTRY.size + REGIME.offset["dtlb"])
         i = h.at(regime, ((va >> 12) & (ITLB_ENTRIES - 1)) * ITLB_ENTRY.size + REGIME.offset["itlb"])
         h.put(h.b.pointer(d, DTLB_ENTRY.offset["read_tag"]), ALL_ONES)
@@ -132,6 +135,7 @@ def drop_write_tags(h: Native) -> None:
     def drop(regime: Value, used: Value) -> None:
         start = regime + (REGIME.offset["dtlb"] + DTLB_ENTRY.offset["write_tag"])
         for_each(h, DTLB_ENTRIES, lambda n: h.put(h.at(start + n * DTLB_ENTRY.size), ALL_ONES))
+        h.put(h.at(regime, REGIME.offset["window_writes"]), 0)
 
     each_used_regime(h, drop)
 

@@ -45,12 +45,17 @@ READY = 2
 """State of a request that may be taken."""
 
 
+Place = tuple[bytes, int, bool]
+"""Digest of the head page, offset in it, and whether it is for a window."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A place that is hot; ``pages`` by their distance from its own."""
 
     head: int
     pages: Mapping[int, bytes]
+    windowed: bool
 
     def page(self, distance: int) -> bytes | None:
         return self.pages.get(distance)
@@ -60,8 +65,8 @@ class Request:
         return page_digest(self.pages[0])
 
     @property
-    def place(self) -> tuple[bytes, int]:
-        return self.digest, self.head
+    def place(self) -> Place:
+        return self.digest, self.head, self.windowed
 
 
 class Submits(Protocol):
@@ -75,7 +80,7 @@ class Translator:
     def __init__(self, publication: Publication, requests: Any, cache: CodeCache | None, limit: int) -> None:
         self._publication, self._view, self._requests = publication, publication.view, requests
         self._cache, self._limit = cache, limit
-        self._known: dict[tuple[bytes, int], list[Dependencies]] = {}
+        self._known: dict[Place, list[Dependencies]] = {}
         """By place: from what it has been translated, or was tried in vain."""
         self._unsaved: dict[bytes, list[Unit]] = {}
         self._has_written = False
@@ -92,7 +97,7 @@ class Translator:
         for slot in self._requests:
             if slot.state == READY:
                 order_fence()
-                request = Request(slot.offset & (PAGE - 2), {0: bytes(slot.page)})
+                request = Request(slot.offset & (PAGE - 2), {0: bytes(slot.page)}, slot.windowed != 0)
                 order_fence()
                 slot.state = 0
                 self._answer(request)
@@ -105,7 +110,7 @@ class Translator:
             if self._is_known(request):
                 return
         assert self.compilers
-        job = Job(request.place, request.head, request.pages)
+        job = Job(request.place, request.head, request.pages, request.windowed)
         if self._publication.is_full or not self.compilers.submit(job):
             self._view.dropped += 1
 
@@ -118,7 +123,7 @@ class Translator:
             self._view.failed += 1
             say(f"some guest code can't be translated, and is interpreted; this is a bug: {result}")
             tried = tuple((distance, page_digest(page)) for distance, page in sorted(job.pages.items()))
-            self._known.setdefault((page_digest(job.pages[0]), job.head), []).append(tried)
+            self._known.setdefault((page_digest(job.pages[0]), job.head, job.windowed), []).append(tried)
             return
         unit = result
         if self._publish(unit):
@@ -134,7 +139,7 @@ class Translator:
     def _publish(self, unit: Unit) -> bool:
         """Whether this was news for the harts. What there is no room for counts as known, too."""
         for place in unit.entries:
-            known = self._known.setdefault((unit.dependencies[0][1], place), [])
+            known = self._known.setdefault((unit.dependencies[0][1], place, unit.windowed), [])
             if unit.dependencies not in known:
                 known.append(unit.dependencies)
         if not unit.code or self._publication.has(unit):

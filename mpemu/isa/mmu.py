@@ -70,7 +70,8 @@ def _low_bits(count: Value) -> Value:
 def translate(h: Hart, va: Value, access: Value, size: Value) -> None:
     """Physical address of ``va`` for an :class:`Access` of ``size`` bytes, or the exception it raises.
 
-    An access that crosses a page is translated page by page by the caller. Leaves log2 of the page size in walk_shift.
+    An access that crosses a page is translated page by page by the caller. Leaves log2 of the page size in walk_shift,
+    and in walk_bare whether there is no paging.
     """
     mstatus = h.s.mstatus
     as_mpp = (access != Access.FETCH) & _any(mstatus, MPRV)
@@ -82,6 +83,7 @@ def translate(h: Hart, va: Value, access: Value, size: Value) -> None:
         with h.when(h.call(pmp_check, va, size, access, priv) == 0):
             _access_fault(h, va, access)
         h.s.walk_shift = 12
+        h.s.walk_bare = 1
         h.ret(va)
     if bare.constant == 1:
         return  # the reference model knows, and would trace the walk for nothing
@@ -160,6 +162,7 @@ def translate_leaf(
     with h.when(h.call(pmp_check, pa, size, access, priv) == 0):
         _access_fault(h, va, access)
     h.s.walk_shift = shift
+    h.s.walk_bare = 0
     h.ret(pa)
 
 

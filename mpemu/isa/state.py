@@ -62,5 +62,6 @@ STATE: tuple[StateField, ...] = (
     StateField("exc_cause", 0, "cause of the exception being raised (between a routine and its caller)"),
     StateField("exc_tval", 0, "its tval"),
     StateField("walk_fault", 0, "nonzero: the last read_pte met something that is not RAM"),
+    StateField("walk_bare", 0, "1: the last translation was without paging"),
     StateField("walk_shift", 12, "log2 of the page size of the last translation"),
 )

@@ -257,7 +257,7 @@ def work(connection: socket.socket) -> None:
     jobs = msgpack.Unpacker()
     while data := connection.recv(1 << 16):
         jobs.feed(data)
-        for head, pages in jobs:
+        for head, pages, _ in jobs:
             kind = pages[0][1][0]
             if kind == 0:
                 os.kill(os.getpid(), signal.SIGKILL)

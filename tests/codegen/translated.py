@@ -28,7 +28,7 @@ class AtOnce:
         self._lab, self._translator = lab, translator
 
     def submit(self, job: Job) -> bool:
-        self._translator.done(job, translate(self._lab.isa, self._lab.blob.symbols, job.pages, job.head))
+        self._translator.done(job, translate(self._lab.isa, self._lab.blob.symbols, job.pages, job.head, job.windowed))
         return True
 
 
