@@ -46,7 +46,7 @@ GOOD = msgpack.unpackb(encode_units("key", "rv64i", [TWO])[len(MAGIC) + 32 :])
 
 def changed(**fields: Any) -> dict[str, Any]:
     """The content with fields of its only unit replaced."""
-    names = ("head", "places", "code", "entry", "page_numbers", "instructions", "us", "alignment")
+    names = ("entries", "places", "code", "entry", "page_numbers", "instructions", "us", "alignment", "windowed")
     row = [fields.get(name, value) for name, value in zip(names, GOOD["units"][0], strict=True)]
     return {**GOOD, "units": [row]}
 
@@ -59,10 +59,13 @@ BAD: dict[str, Any] = {
     "a short page": {**GOOD, "pages": [HEAD, OTHER, NEXT[1:]]},
     "a key that is bytes": {**GOOD, "key": b"key"},
     "a unit that is short": {**GOOD, "units": [GOOD["units"][0][:-1]]},
-    "the head outside": changed(head=4096),
-    "the head at an odd place": changed(head=1),
-    "the head negative": changed(head=-2),
-    "the head no number": changed(head="0"),
+    "the head outside": changed(entries=[4096]),
+    "the head at an odd place": changed(entries=[0, 1]),
+    "the head negative": changed(entries=[-2]),
+    "the head no number": changed(entries=["0"]),
+    "no head": changed(entries=[]),
+    "heads that are no list": changed(entries=0),
+    "a flag that is none": changed(windowed=2),
     "the entry behind the code": changed(entry=16),
     "the entry in front": changed(entry=-1),
     "the entry no int": changed(entry=0.5),
