@@ -139,7 +139,8 @@ def assemble(
 
 def _translation_settings(engine: EngineConfig) -> TranslationSettings:
     cache = code_dir() if engine.cache else None
-    return TranslationSettings(engine.hotness, engine.translators, cache, cache_limit(engine.cache_limit))
+    heat = engine.hotness, engine.very_hot
+    return TranslationSettings(*heat, engine.translators, cache, cache_limit(engine.cache_limit))
 
 
 def _executable(memory: MachineMemory, address: int, size: int) -> mmap.mmap:

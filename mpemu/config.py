@@ -152,7 +152,18 @@ class EngineConfig(Section):
         description="interp: interpret only; auto: translate what is hot as well; jit: translate whatever a hart is "
         "found in once (auto with hot: 1)",
     )
-    hot: int = Field(3, ge=1, le=255, description="samples (of 8192 instructions) at one place that make it hot")
+    hot: int = Field(
+        3,
+        ge=1,
+        le=4000,
+        description="samples (of 8192 instructions) at one place that make it worth a quick translation",
+    )
+    very_hot: int = Field(
+        48,
+        ge=1,
+        le=4000,
+        description="samples that make it worth an optimised one; not above hot: the quick one is left out",
+    )
     translators: int = Field(1, ge=1, le=4, description="processes that translate at the same time")
     cache: bool = Field(True, description="keep translated code on disk, for later runs and other machines")
     cache_limit: CacheSize | None = Field(

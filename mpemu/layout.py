@@ -126,7 +126,7 @@ CODE_PAGE = Struct(
 HEAT = 4096
 POINTS_PER_SAMPLE, POINTS_PER_EXIT = 64, 1
 """Points for a place where a slice ended, and for one without a region that a region leads to."""
-HEAT_ROUND = 256 * POINTS_PER_SAMPLE
+HEAT_ROUND = 4096 * POINTS_PER_SAMPLE
 """Points after which a place that was hot can be so once more."""
 REQUESTS, REGION_PAGES, MAX_REGIONS = 64, 2048, 16384
 REGION_EXITS = ("interpreter", "slow instruction", "miss", "poll", "unknown page", "unfit")
@@ -142,7 +142,7 @@ REQUEST = Struct(
     (
         Item("state", "u64", "any", "0 free, 1 being filled by a hart, 2 ready for the translator"),
         Item("offset", "u64", "any", "page offset of the region's first instruction"),
-        Item("windowed", "u64", "any", "1: the hart's regime has a window"),
+        Item("rank", "u64", "any", "what is wanted: Kind.rank of unit.py"),
         Item("page", "u8", "any", "the page's bytes", PAGE, align=64),
     ),
     64,
@@ -156,7 +156,7 @@ REGION_ENTRY = Struct(
         Item("next", "u32", "translator", "next region of the page + 1, or 0"),
         Item("places", "u32", "translator", "handler offset of an array of u16: page offsets where it can be entered"),
         Item("count", "u32", "translator", "elements of that"),
-        Item("windowed", "u32", "translator", "1: made for regimes that have a window"),
+        Item("rank", "u32", "translator", "Kind.rank of unit.py"),
     ),
     8,
 )
@@ -244,6 +244,8 @@ HART = Struct(
         Item("regions_start", "u64", "build", "handler offsets from here on are translated regions"),
         # -- translation (codegen/hot.py)
         Item("translator", "u64", "build", "address of TRANSLATOR, 0: none"),
+        Item("first_tier", "u64", "build", "tier of unit.py that is asked for first"),
+        Item("hotness_2", "u64", "build", "points that make a place worth the second tier"),
         Item("hotness", "u64", "build", "points that make a place hot"),
         Item("code_synced", "u64", "hart", "handler offset below which this hart may execute what others have written"),
         Item("regions_seen", "u64", "hart", "regions of TRANSLATOR that were looked at"),

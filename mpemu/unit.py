@@ -18,13 +18,40 @@ import msgpack  # type: ignore[import-untyped]
 from mpemu.layout import PAGE
 from mpemu.private_file import Refused, seal, unseal
 
-MAGIC = b"mpemu-units-2\n"
+MAGIC = b"mpemu-units-3\n"
 NUMBER_SIZE = 4
 """Bytes of an element of a unit's array of page numbers."""
 MAX_DISTANCE = 1 << 20
 """Pages: what a direct jump reaches (JAL: 1 MiB) is far less."""
 ALIGNMENTS = tuple(1 << n for n in range(13))
 """Of code: up to a page."""
+
+QUICK, OPTIMISED = 1, 2
+"""Tiers of translated code: guest registers stay in the hart's struct, or they live in host registers across blocks.
+The former takes two thirds of the time to make, and half the memory."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Of the code that is made for a place. ``windowed``: for regimes that have a window (codegen/window.py)."""
+
+    tier: int
+    windowed: bool = False
+
+    @property
+    def rank(self) -> int:
+        """The higher one is put to use. Written in front of the code (codegen/hot.py)."""
+        return 2 * self.tier + self.windowed
+
+    @classmethod
+    def of_rank(cls, rank: int) -> Kind:
+        """ValueError."""
+        if rank // 2 not in (QUICK, OPTIMISED):
+            raise ValueError(f"{rank} is no rank")
+        return cls(rank // 2, bool(rank % 2))
+
+
+BEST = Kind(OPTIMISED)
 
 Dependencies = tuple[tuple[int, bytes], ...]
 """Distance in pages from the head page, and the digest of the page there; the head page is the first."""
@@ -50,7 +77,7 @@ class Unit:
     instructions  guest instructions
     us            CPU time of the translation, microseconds
     alignment     of ``code`` where it runs
-    windowed      made for regimes that have a window (codegen/window.py)
+    kind          what it is made for
     """
 
     entries: tuple[int, ...]
@@ -61,7 +88,7 @@ class Unit:
     instructions: int
     us: int
     alignment: int = 64
-    windowed: bool = False
+    kind: Kind = BEST
 
     @property
     def head(self) -> int:
@@ -78,7 +105,7 @@ class Unit:
     @cached_property
     def identity(self) -> int:
         """64 bits that name what the unit was made from."""
-        digest = hashlib.sha256(self.head.to_bytes(2, "little") + bytes([self.windowed]))
+        digest = hashlib.sha256(self.head.to_bytes(2, "little") + bytes([self.kind.rank]))
         for distance, page in self.dependencies:
             digest.update(distance.to_bytes(8, "little", signed=True) + page)
         return int.from_bytes(digest.digest()[:8], "little")
@@ -99,7 +126,7 @@ def encode_units(key: str, isa: str, units: Sequence[Unit]) -> bytes:
     rows = []
     for unit in units:
         places = [[distance, pages.setdefault(page, len(pages))] for distance, page in unit.pages]
-        numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment, int(unit.windowed)
+        numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment, unit.kind.rank
         rows.append([list(unit.entries), places, unit.code, *numbers])
     return seal(MAGIC, msgpack.packb({"key": key, "isa": isa, "pages": list(pages), "units": rows}))
 
@@ -133,7 +160,7 @@ def decode_units(path: Path, data: bytes) -> UnitFile:
 
 def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     """A checked unit: nothing in it leads outside its code."""
-    entries, places, code, entry, page_numbers, instructions, us, alignment, windowed = row
+    entries, places, code, entry, page_numbers, instructions, us, alignment, rank = row
     if not isinstance(code, bytes) or not isinstance(places, list) or not isinstance(entries, list):
         raise ValueError("code that is none")
     numbers = (
@@ -143,15 +170,15 @@ def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
         instructions,
         us,
         alignment,
-        windowed,
+        rank,
         *(number for place in places for number in place),
     )
     if not all(type(number) is int for number in numbers):
         raise ValueError("a number that is none")
     assert isinstance(entry, int) and isinstance(page_numbers, int)
-    assert isinstance(instructions, int) and isinstance(us, int) and isinstance(alignment, int)
-    if windowed not in (0, 1):
-        raise ValueError("a flag that is none")
+    assert (
+        isinstance(instructions, int) and isinstance(us, int) and isinstance(alignment, int) and isinstance(rank, int)
+    )
     if not entries or any(not 0 <= place < PAGE or place % 2 for place in entries):
         raise ValueError("an entry is not where an instruction can start")
     if not 0 <= entry < max(len(code), 1):
@@ -170,4 +197,4 @@ def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     if any(not 0 <= index < len(pages) for _, index in places):
         raise ValueError("a page is missing")
     located = tuple((distance, pages[index]) for distance, index in places)
-    return Unit(tuple(entries), located, code, entry, page_numbers, instructions, us, alignment, bool(windowed))
+    return Unit(tuple(entries), located, code, entry, page_numbers, instructions, us, alignment, Kind.of_rank(rank))

@@ -46,7 +46,7 @@ GOOD = msgpack.unpackb(encode_units("key", "rv64i", [TWO])[len(MAGIC) + 32 :])
 
 def changed(**fields: Any) -> dict[str, Any]:
     """The content with fields of its only unit replaced."""
-    names = ("entries", "places", "code", "entry", "page_numbers", "instructions", "us", "alignment", "windowed")
+    names = ("entries", "places", "code", "entry", "page_numbers", "instructions", "us", "alignment", "rank")
     row = [fields.get(name, value) for name, value in zip(names, GOOD["units"][0], strict=True)]
     return {**GOOD, "units": [row]}
 
@@ -65,7 +65,8 @@ BAD: dict[str, Any] = {
     "the head no number": changed(entries=["0"]),
     "no head": changed(entries=[]),
     "heads that are no list": changed(entries=0),
-    "a flag that is none": changed(windowed=2),
+    "a rank that is none": changed(rank=1),
+    "a rank that is too high": changed(rank=6),
     "the entry behind the code": changed(entry=16),
     "the entry in front": changed(entry=-1),
     "the entry no int": changed(entry=0.5),

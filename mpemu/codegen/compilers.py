@@ -13,12 +13,12 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from mpemu.unit import Unit
+from mpemu.unit import BEST, Kind, Unit
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 PROCESS_NAME = b"mpemu-compiler"
@@ -36,7 +36,7 @@ class Job:
     key: Hashable
     head: int
     pages: Mapping[int, bytes]
-    windowed: bool = False
+    kind: Kind = BEST
     attempts: int = 0
 
 
@@ -122,7 +122,7 @@ class Compilers:
             idle.job = job
             self._running.add(job.key)
             with suppress(ConnectionError):  # its end will be noticed
-                idle.socket.sendall(msgpack.packb([job.head, compiler_pages, job.windowed]))
+                idle.socket.sendall(msgpack.packb([job.head, compiler_pages, job.kind.rank]))
 
     def _start(self) -> _Compiler:
         ours, theirs = socket.socketpair()
@@ -156,4 +156,4 @@ def _settle(parent: int) -> None:
 def _unit(job: Job, answer: list[Any]) -> Unit:
     entries, code, distances, *numbers = answer
     pages = tuple((distance, job.pages[distance]) for distance in distances)
-    return Unit(tuple(entries), pages, code, *numbers)
+    return replace(Unit(tuple(entries), pages, code, *numbers), kind=job.kind)

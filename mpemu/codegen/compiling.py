@@ -1,8 +1,8 @@
 """The compiler's process: takes jobs from the translator through a socket, one at a time, and answers with units.
 
 With the builder it is the only process that loads LLVM. It maps no memory of the machine: whatever goes wrong here
-costs one region. Messages are msgpack, a job ``[head, [[distance, page], ...], windowed]``, an answer ``[entries, code,
-distances, entry, page_numbers, instructions, us, alignment, windowed]`` or a text that says what failed.
+costs one region. Messages are msgpack, a job ``[head, [[distance, page], ...], rank]``, an answer ``[entries, code,
+distances, entry, page_numbers, instructions, us, alignment]`` or a text that says what failed.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from mpemu.codegen.linker import link
 from mpemu.codegen.region import PAGE_NUMBERS, region_ir
 from mpemu.codegen.shape import Source
 from mpemu.isa.profiles import IsaSpec
-from mpemu.unit import Unit
+from mpemu.unit import Kind, Unit
 
 REGION = "region"
 SMALLEST = 2
 """Guest instructions that a region must have to be worth its entry."""
 
 
-def translate(isa: IsaSpec, symbols: dict[str, int], pages: Mapping[int, bytes], head: int, windowed: bool) -> Unit:
+def translate(isa: IsaSpec, symbols: dict[str, int], pages: Mapping[int, bytes], head: int, kind: Kind) -> Unit:
     """The unit whose first instruction is at ``head`` of ``pages[0]``; the other pages are by their distance from it.
 
     A unit without code stands for "not worth while". ``symbols`` are the interpreter's.
     """
     began = time.process_time_ns()
-    region = region_ir(isa, Source(pages.get, windowed=windowed), head, symbols, REGION)
+    region = region_ir(isa, Source(pages.get, kind=kind), head, symbols, REGION)
     if region.instructions < SMALLEST:
-        return Unit((head,), region.pages, b"", 0, 0, region.instructions, 0, windowed=windowed)
+        return Unit((head,), region.pages, b"", 0, 0, region.instructions, 0, kind=kind)
     linked = link(compile_object(region.text))
     us = (time.process_time_ns() - began) // 1000
     entry, page_numbers = linked.symbols[REGION], linked.symbols.get(PAGE_NUMBERS, 0)
-    made = linked.data, entry, page_numbers, region.instructions, us, linked.alignment, windowed
+    made = linked.data, entry, page_numbers, region.instructions, us, linked.alignment, kind
     return Unit(region.entries, region.pages, *made)
 
 
@@ -48,13 +48,13 @@ def serve(connection: socket.socket, isa: str, symbols: dict[str, int]) -> None:
     jobs = msgpack.Unpacker()
     while data := connection.recv(1 << 16):
         jobs.feed(data)
-        for head, pages, windowed in jobs:
+        for head, pages, rank in jobs:
             try:
-                unit = translate(spec, symbols, dict(pages), head, windowed)
+                unit = translate(spec, symbols, dict(pages), head, Kind.of_rank(rank))
             except Exception as error:  # whatever is wrong with one region: the guest goes on interpreting it
                 connection.sendall(msgpack.packb(" ".join(f"{type(error).__name__}: {error}".split())))
                 continue
             distances = [distance for distance, _ in unit.pages]
             entries = list(unit.entries)
-            numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment, unit.windowed
+            numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment
             connection.sendall(msgpack.packb([entries, unit.code, distances, *numbers]))

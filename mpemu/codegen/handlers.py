@@ -297,8 +297,8 @@ class HandlerEmitter(Core):
         b = self.b
         go_on, leave = b.label(), b.label()
         b.branch_if(condition.raw, go_on, leave, True)
-        b.place(leave)
-        self._missed()
+        with b.aside(leave):
+            self._missed()
         b.place(go_on)
 
     def _missed(self) -> None:

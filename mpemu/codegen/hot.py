@@ -4,12 +4,14 @@ At the end of a slice a hart is somewhere in the code that it runs most: the rec
 fewer, one without a region to which a region leads. A place with enough points is requested: the page's bytes and the
 offset go into a free slot of TRANSLATOR.requests (0 -> 1 by compare-exchange, filled, then 2 with release), and the
 doorbell rings. Nobody waits: with all slots taken the request is dropped, and the place becomes hot again. So does,
-256 samples later, a place that was asked for in vain.
+4096 samples later, a place that was asked for in vain.
 
 The translator publishes append-only: page and region entries are written first, ``published`` last. A hart that sees a
 new number compares the new pages, byte for byte, with those that it has decoded, numbers its own accordingly, and puts
 the new regions into their records; a page that it decodes later gets its number, and the regions that are known. A
-region lives in a record, so whatever drops or rewrites records (FENCE.I, changed code, a full pool) drops it too.
+region lives in a record, the best one for its place (Kind.rank in unit.py); so whatever drops or rewrites records
+(FENCE.I, changed code, a full pool) drops it too. A place whose region was made quickly goes on collecting points, and
+becomes worth an optimised one.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ from mpemu.layout import (
     REQUESTS,
     TRANSLATOR,
 )
+from mpemu.unit import OPTIMISED, QUICK, Kind
 
+RANK_SIZE = 4
+"""Bytes in front of a region's code that hold its rank."""
 ATTEMPTS = 4
 """Slots that a hart tries."""
 
@@ -66,22 +71,34 @@ def warm(h: Native, record: Value, points: Value) -> None:
     pool = record - h.s.records
     with h.when((h.s.translator == 0) | pool.geu(h.s.record_next * RECORD_PAGE)):
         h.ret(0)
-    with h.when(h.get(h.at(record, HANDLER), 32).zext(64).geu(h.s.regions_start)):
-        h.ret(0)
+    handler = h.get(h.at(record, HANDLER), 32).zext(64)
+    enough, tier = h.local(h.s.hotness), h.local(h.s.first_tier)
+    with h.when(handler.geu(h.s.regions_start)):
+        with h.when(_rank(h, handler).geu(Kind(OPTIMISED).rank)):
+            h.ret(0)
+        enough.set(h.s.hotness_2)
+        tier.set(OPTIMISED)
     heat = h.hart("heat", ((record >> 4) ^ (record >> 16)) & (HEAT - 1))
     before = h.get(heat, 32).zext(64)
     after = (before + points) & (HEAT_ROUND - 1)
     h.put(heat, after.lo(32), 32)
-    with h.when(before.geu(h.s.hotness) | after.ltu(h.s.hotness)):  # if it was before: it has been asked for
+    with h.when(before.geu(enough.get()) | after.ltu(enough.get())):  # if it was before: it has been asked for
         h.ret(0)
     number = pool.udiv(RECORD_PAGE)
-    windowed = h.get(h.at(h.s.regime, REGIME.offset["window_reads"])) != 0
-    with h.when(h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3, windowed.zext(64)) == 0):
+    has_window = h.get(h.at(h.s.regime, REGIME.offset["window_reads"])) != 0
+    windowed = has_window & (tier.get() == OPTIMISED)
+    rank = (tier.get() << 1) + windowed.zext(64)
+    with h.when(h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3, rank) == 0):
         h.put(heat, 0, 32)
 
 
+def _rank(h: Native, handler: Value) -> Value:
+    """Of a region, by its handler offset."""
+    return h.get(h.at(h.s.handlers, handler - RANK_SIZE), 32).zext(64)
+
+
 @native
-def request_region(h: Native, number: Value, offset: Value, windowed: Value) -> None:
+def request_region(h: Native, number: Value, offset: Value, rank: Value) -> None:
     """Ask for the region at ``offset`` of the pool's page ``number``: 1, or 0 if there is no free slot."""
     for attempt in range(ATTEMPTS):
         slot = (h.s.hartid * ATTEMPTS + attempt) & (REQUESTS - 1)
@@ -90,7 +107,7 @@ def request_region(h: Native, number: Value, offset: Value, windowed: Value) -> 
         _, mine = h.b.compare_exchange(state, Value(0, 64), Value(1, 64))
         with h.when(mine):
             h.put(h.at(request, REQUEST.offset["offset"]), offset)
-            h.put(h.at(request, REQUEST.offset["windowed"]), windowed)
+            h.put(h.at(request, REQUEST.offset["rank"]), rank)
             copy = _code_page(h, number) + CODE_PAGE.offset["copy"]
             copy_page(h, h.at(request, REQUEST.offset["page"]), copy)
             h.put(state, 2, order="release")
@@ -104,9 +121,9 @@ def request_region(h: Native, number: Value, offset: Value, windowed: Value) -> 
 def use_region(h: Native, number: Value, index: Value) -> None:
     """Put region ``index`` into the records of the pool's page ``number``, wherever it can be entered."""
     entry = _shared(h, "regions", index * REGION_ENTRY.size)
-    code, places, count, page = (
+    code, places, count, page, rank = (
         h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64)
-        for name in ("code", "places", "count", "page")
+        for name in ("code", "places", "count", "page", "rank")
     )
     h.put(_shared(h, "page_used", page & (REGION_PAGES - 1)), 1, 8)
 
@@ -116,7 +133,11 @@ def use_region(h: Native, number: Value, index: Value) -> None:
         handler = h.at(record, HANDLER)
         with h.when(h.get(handler, 32) == 0):
             h.call("decode_run", record)
-        with h.when(h.get(handler, 32).zext(64).ltu(h.s.regions_start)):
+        present = h.get(handler, 32).zext(64)
+        worse = h.local(present.ltu(h.s.regions_start), 1)
+        with h.when(~worse.get()):
+            worse.set(_rank(h, present).ltu(rank))
+        with h.when(worse.get()):
             h.put(handler, code.lo(32))
 
     for_each(h, count, use)
@@ -141,26 +162,28 @@ def refit(h: Native, record: Value) -> None:
     with h.when(page == 0):
         h.ret(0)
 
-    def look(index: Value, entry: str) -> None:
-        code, places, count, windowed = (
-            h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64)
-            for name in ("code", "places", "count", "windowed")
-        )
+    for tier in (OPTIMISED, QUICK):
 
-        def compare(i: Value) -> None:
-            with h.when(h.get(h.at(h.s.handlers + places, i << 1), 16).zext(64) == offset):
-                h.put(h.at(record, HANDLER), code.lo(32))
-                h.ret(1)
+        def look(index: Value, entry: str, wanted: int = Kind(tier).rank) -> None:
+            code, places, count, rank = (
+                h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64)
+                for name in ("code", "places", "count", "rank")
+            )
 
-        with h.when(windowed == 0):
-            for_each(h, count, compare)
+            def compare(i: Value) -> None:
+                with h.when(h.get(h.at(h.s.handlers + places, i << 1), 16).zext(64) == offset):
+                    h.put(h.at(record, HANDLER), code.lo(32))
+                    h.ret(1)
 
-    _regions_of(h, page - 1, look)
+            with h.when(rank == wanted):
+                for_each(h, count, compare)
+
+        _regions_of(h, page - 1, look)
     with h.when((after & (HEAT_ROUND // 4 - 1)) == POINTS_PER_SAMPLE):
-        h.call("request_region", number, offset, 0)
+        h.call("request_region", number, offset, Kind(OPTIMISED).rank)
 
 
-def _regions_of(h: Native, page: Value, body: Callable[[Value, str], None]) -> None:
+def _regions_of(h: Native, page: Value, body: Callable[[Value, str], object]) -> None:
     """``body(index, entry)`` for the regions of the translator's page that this hart has seen, newest first."""
     next_index = h.local(h.get(_shared(h, "page_first", (page & (REGION_PAGES - 1)) << 2), 32).zext(64))
     with h.loop() as done:
@@ -232,12 +255,6 @@ def use_known_regions(h: Native, number: Value) -> None:
     def match(page: Value) -> None:
         with h.when(h.get(_shared(h, "page_hash", page << 3)) == mine), h.when(_same(h, number, page)):
             h.put(_page_number(h, number), (page + 1).lo(32), 32)
-            for wanted in (1, 0):  # the first one stays; without a window refit() changes it
-
-                def use(index: Value, entry: str, wanted: int = wanted) -> None:
-                    with h.when(h.get(h.b.pointer(entry, REGION_ENTRY.offset["windowed"]), 32) == wanted):
-                        h.call("use_region", number, index)
-
-                _regions_of(h, page, use)
+            _regions_of(h, page, lambda index, entry: h.call("use_region", number, index))
 
     for_each(h, h.s.translated_pages_seen, match)

@@ -55,13 +55,15 @@ class Builder:
         self._header = f'define {header} "no-builtins" {attributes} {{'
         self._entry: list[str] = []
         self._lines: list[str] = []
+        self._aside: list[str] = []
+        self._is_aside = False
         self._count = 0
         self.terminated = False
         self.muted = 0
         self._behind_when: tuple[int, str, int | None] = (-1, "", None)
 
     def text(self) -> str:
-        return "\n".join([self._header, "entry:", *self._entry, *self._lines, "}"])
+        return "\n".join([self._header, "entry:", *self._entry, *self._lines, *self._aside, "}"])
 
     def sibling(self) -> Builder:
         """A builder for code of the same function (its names don't clash with those made so far)."""
@@ -94,13 +96,15 @@ class Builder:
         self._entry.append(f"  {name} = alloca {kind}")
         return name
 
-    def position(self) -> int:
+    def position(self) -> tuple[int, int]:
         """For :meth:`rewind`. The block must be open."""
-        return len(self._lines)
+        return len(self._lines), len(self._aside)
 
-    def rewind(self, position: int) -> None:
+    def rewind(self, position: tuple[int, int]) -> None:
         """Drop what was appended since."""
-        del self._lines[position:]
+        here, aside = position
+        del self._lines[here:]
+        del self._aside[aside:]
         self.terminated = False
 
     # -- control flow
@@ -116,6 +120,23 @@ class Builder:
             self._lines.append(f"  br label %{label}")
         self._lines.append(f"{label}:")
         self.terminated = False
+
+    @contextmanager
+    def aside(self, label: str) -> Iterator[None]:
+        """Directly behind a terminator: the block ``label`` and what follows it up to a terminator, out of the way of
+        what runs often. (LLVM need not find out what that is.)"""
+        if self.muted or self._is_aside:
+            self.place(label)
+            yield
+            return
+        self._is_aside = True
+        self._lines, self._aside = self._aside, self._lines
+        self.place(label)
+        yield
+        if not self.terminated:
+            raise TypeError("what stands aside must end in a terminator")
+        self._lines, self._aside = self._aside, self._lines
+        self._is_aside = False
 
     def terminate(self, text: str) -> None:
         self.line(text)

@@ -106,7 +106,7 @@ class Publication:
         entry.page, entry.offset, entry.next = pages[0], unit.head, view.page_first[pages[0]]
         entry.code = self._first_offset + start + unit.entry
         entry.places, entry.count = places, len(unit.entries)
-        entry.windowed = unit.windowed
+        entry.rank = unit.kind.rank
         view.identity[number] = unit.identity
         order_fence()
         view.page_first[pages[0]] = number + 1

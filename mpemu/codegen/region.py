@@ -18,6 +18,7 @@ for interrupts exactly where the interpreter does: at jumps that don't go forwar
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,15 +28,16 @@ from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import PAGE_NUMBER, RECORD, RECORD_PAGE, Variant, ordering_bits
 from mpemu.codegen.region_memory import WindowedMemory
-from mpemu.codegen.region_registers import RegisterFile
+from mpemu.codegen.region_registers import KeptRegisters, Registers, StoredRegisters
 from mpemu.codegen.shape import Shape, Source, Step
 from mpemu.codegen.tight import tight_distance_on
 from mpemu.isa.fp import RMM
 from mpemu.isa.hart import Operand
 from mpemu.isa.profiles import IsaSpec
-from mpemu.isa.registry import F_FIELDS
+from mpemu.isa.registry import F_FIELDS, Insn
 from mpemu.isa.value import Value
 from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, PAGE, REGIME, REGION_EXITS, REGION_VISIT
+from mpemu.unit import OPTIMISED
 
 FS_DIRTY = 3 << 13
 SCALE = RECORD // 2
@@ -91,13 +93,17 @@ class _Context:
 
     def __init__(self, module: Module, isa: IsaSpec, region: Shape, symbols: dict[str, int], name: str) -> None:
         self.module, self.isa, self.region, self.symbols = module, isa, region, symbols
-        self.b = Builder(module, f"dso_local {CC} i64 @{name}({ARGUMENTS})", 'nounwind "no-jump-tables"="true"')
+        rank = f"prefix [4 x i32] [i32 0, i32 0, i32 0, i32 {region.kind.rank}]"
+        self.b = Builder(module, f"dso_local {CC} i64 @{name}({ARGUMENTS})", f'nounwind "no-jump-tables"="true" {rank}')
         writes = {leader: _writes(region, leader) for leader in region.leaders}
         self._dirty = _dirty(region, writes)
-        self.x = RegisterFile(self.b, "x", {n for x, _ in writes.values() for n in x})
-        self.f = RegisterFile(self.b, "f", {n for _, f in writes.values() for n in f})
+        self.x: Registers = StoredRegisters(self.b, "x")
+        self.f: Registers = StoredRegisters(self.b, "f")
+        if region.kind.tier == OPTIMISED:
+            self.x = KeptRegisters(self.b, "x", {n for x, _ in writes.values() for n in x})
+            self.f = KeptRegisters(self.b, "f", {n for _, f in writes.values() for n in f})
         self.labels = {at: f"at{'n' if at < 0 else ''}{abs(at):x}" for at in region.leaders}
-        self.window = WindowedMemory(module, self.b) if region.windowed and module.host.ANY_ALIGNMENT else None
+        self.window = WindowedMemory(module, self.b) if region.kind.windowed and module.host.ANY_ALIGNMENT else None
         self.count = self.b.alloca("i64")
         self.exit_count = self.b.alloca("i64")
         self.exit_place = self.b.alloca("i64")
@@ -185,8 +191,8 @@ class _Context:
         if look:
             go_on, attend = b.label(), b.label()
             b.branch_if(self._undisturbed(retired), go_on, attend, True)
-            b.place(attend)
-            self.leave("poll", target, retired)
+            with b.aside(attend):
+                self.leave("poll", target, retired)
             b.place(go_on)
         if target in self.labels:
             self.save(retired)
@@ -217,14 +223,14 @@ class _Context:
         b.branch_if(target.gtu(_Pc(source, self)).raw, go_on, back)
         b.place(back)
         b.branch_if(self._undisturbed(retired), go_on, attend, True)
-        b.place(attend)
-        self.leave("attend", target, retired)
+        with b.aside(attend):
+            self.leave("attend", target, retired)
         b.place(go_on)
         cases = " ".join(f"i64 {site}, label %{label}" for site, label in sites.items())
         relative = target - Value("%page", 64, b)
         b.terminate(f"switch i64 {relative.raw}, label %{elsewhere} [ {cases} ]")
-        b.place(elsewhere)
-        self.leave("goto", target, retired)
+        with b.aside(elsewhere):
+            self.leave("goto", target, retired)
 
     def _undisturbed(self, retired: Value) -> Any:
         """1 bit: no interrupt line that counts, and the slice lasts."""
@@ -514,8 +520,12 @@ class _Conditional:
 def region_ir(isa: IsaSpec, source: Source, head: int, symbols: dict[str, int], name: str = "region") -> RegionIr:
     """IR of the region at page offset ``head``. ``symbols`` are the interpreter's, by offset from its start."""
 
+    @functools.cache
+    def has_fast_form(insn: Insn, length: int) -> bool:
+        return f"f_{Variant(insn, length).symbol}" in symbols
+
     def fast(step: Step) -> bool:
-        return step.is_jump or step.target is not None or f"f_{Variant(step.insn, step.length).symbol}" in symbols
+        return step.is_jump or step.target is not None or has_fast_form(step.insn, step.length)
 
     region = Shape(isa, source, head, fast)
     module = Module()

@@ -48,13 +48,32 @@ class WindowedMemory:
         b = self._b
         within = self._within(base)
         limit = Value("%window_writes" if writes else "%window_reads", 64, b)
-        inside, outside, known, join, leave = (b.label() for _ in range(5))
+        inside, outside, known, join = (b.label() for _ in range(4))
         b.branch_if(within.ltu(limit).raw, inside, outside, True)
         b.place(inside)
         result = perform(b.pointer(b.pointer("%window", within), immediate))
         b.branch(join)
-        b.place(outside)
-        address = base + immediate
+        with b.aside(outside):
+            other = self._by_tlb(base + immediate, writes, perform, missed, width, known)
+            b.branch(join)
+        b.place(join)
+        if result is other:
+            return result
+        merged = b.op(f"phi i{width} [ {result.raw}, %{inside} ], [ {other.raw}, %{known} ]")
+        return Value(merged, width, b)
+
+    def _by_tlb(
+        self,
+        address: Value,
+        writes: bool,
+        perform: Callable[[str], Value],
+        missed: Callable[[], None],
+        width: int,
+        known: str,
+    ) -> Value:
+        """The same in the block ``known``, by what the TLB says."""
+        b = self._b
+        leave = b.label()
         tag = DTLB_ENTRY.offset["write_tag" if writes else "read_tag"]
         mask = -PAGE | (width // 8 - 1)
         found = b.op(f"call preserve_mostcc ptr @{_PROBE}(ptr %tlb, i64 {address.raw}, i64 {mask}, i64 {tag})")
@@ -62,13 +81,7 @@ class WindowedMemory:
         b.place(leave)
         missed()
         b.place(known)
-        other = perform(found)
-        b.branch(join)
-        b.place(join)
-        if result is other:
-            return result
-        merged = b.op(f"phi i{width} [ {result.raw}, %{inside} ], [ {other.raw}, %{known} ]")
-        return Value(merged, width, b)
+        return perform(found)
 
     def _within(self, base: Value) -> Value:
         """Offset of ``base`` in the window; what is outside is at least as large as the limits."""

@@ -1,11 +1,13 @@
-"""Guest registers inside a region: values where they are known, stack slots where blocks meet.
+"""Guest registers inside a region.
 
-LLVM turns the slots into values, too. Registers that the region never writes are loaded at its entry and are plain
-values everywhere.
+LLVM works hard for values that cross blocks, and each way out of the region has to store those that have changed. So
+there are two forms: :class:`KeptRegisters` for code that is worth it, :class:`StoredRegisters` for code that is to be
+made quickly. In both, what is known in a block is a value.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 
 from mpemu.codegen.ir import Builder
@@ -16,14 +18,11 @@ from mpemu.layout import HART
 State = tuple[dict[int, Value], set[int], set[int]]
 
 
-class RegisterFile:
-    """``h.x`` or ``h.f`` of a region; ``written`` are the registers that it may write."""
+class Registers(ABC):
+    """``h.x`` or ``h.f`` of a region (``item`` is "x" or "f")."""
 
-    def __init__(self, b: Builder, item: str, written: Collection[int]) -> None:
+    def __init__(self, b: Builder, item: str) -> None:
         self._b, self._item = b, item
-        self._written = frozenset(written)
-        self._initial: dict[int, Value] = {}
-        self._slots: dict[int, str] = {}
         self._known: dict[int, Value] = {}
         self._unsaved: set[int] = set()
         self._changed: set[int] = set()
@@ -35,26 +34,17 @@ class RegisterFile:
         assert number is not None, "operands of a translated instruction are ints"
         return number
 
-    def _slot(self, number: int) -> str:
-        if number not in self._slots:
-            self._slots[number] = self._b.alloca("i64")
-            self._at_entry(number)
-        return self._slots[number]
-
-    def _at_entry(self, number: int) -> Value:
-        if number not in self._initial:
-            self._initial[number] = Value(f"%{self._item}{number}", 64, self._b)
-        return self._initial[number]
+    def _place(self, b: Builder, number: int) -> str:
+        return b.pointer("%st", HART.offset[self._item] + 8 * number)
 
     def __getitem__(self, index: Operand) -> Value:
         number = self._number(index)
         if self._item == "x" and number == 0:
             return Value(0, 64)
-        if number in self._known:
-            return self._known[number]
-        if number not in self._written:
-            return self._at_entry(number)
-        value = self._b.load(self._slot(number))
+        known = self._known.get(number)
+        if known is not None:
+            return known
+        value = self._read(number)
         if not self.conditional and not self._b.muted:
             self._known[number] = value
         return value
@@ -65,21 +55,18 @@ class RegisterFile:
             raise TypeError(f"{self._item} registers have 64 bits, not {value.width}")
         if (self._item == "x" and number == 0) or self._b.muted:
             return
-        if number not in self._written:
-            raise ValueError(f"{self._item}{number} is not among the registers that the region writes")
-        self._changed.add(number)
         if self.conditional:
-            self._b.store(self._slot(number), value)
             self._known.pop(number, None)
         else:
             self._known[number] = value
-            self._unsaved.add(number)
+        self._changed.add(number)
+        self._write(number, value)
 
-    def save(self) -> None:
-        """Put what is only known here into the slots: other blocks follow."""
-        for number in sorted(self._unsaved):
-            self._b.store(self._slot(number), self._known[number])
-        self._unsaved.clear()
+    @abstractmethod
+    def _read(self, number: int) -> Value: ...
+
+    @abstractmethod
+    def _write(self, number: int, value: Value) -> None: ...
 
     def begin(self, continues: bool) -> None:
         """A block begins; ``continues``: nothing but the block before it leads there."""
@@ -96,17 +83,86 @@ class RegisterFile:
         """What has been done since then is undone (its code, too)."""
         self._known, self._unsaved, self._changed = state
 
+    @abstractmethod
+    def save(self) -> None:
+        """Other blocks of the region follow."""
+
+    @abstractmethod
     def write_back(self, dirty: Collection[int]) -> None:
-        """Store ``dirty`` and what changed in this block to the hart's struct, without forgetting anything."""
+        """Have ``dirty``, and what changed in this block, in the hart's struct; nothing is forgotten."""
+
+    @abstractmethod
+    def enter(self, entry: Builder) -> None:
+        """At the region's entry."""
+
+
+class StoredRegisters(Registers):
+    """Every write goes to the hart's struct at once; nothing is known from one block to the next."""
+
+    def _read(self, number: int) -> Value:
+        return self._b.load(self._place(self._b, number))
+
+    def _write(self, number: int, value: Value) -> None:
+        self._b.store(self._place(self._b, number), value)
+
+    def begin(self, continues: bool) -> None:
+        super().begin(False)
+
+    def save(self) -> None:
+        pass
+
+    def write_back(self, dirty: Collection[int]) -> None:
+        pass
+
+    def enter(self, entry: Builder) -> None:
+        pass
+
+
+class KeptRegisters(Registers):
+    """Stack slots where blocks meet, which LLVM turns into values, too. Registers that the region never writes (others
+    than ``written``) are loaded at its entry and are plain values everywhere."""
+
+    def __init__(self, b: Builder, item: str, written: Collection[int]) -> None:
+        super().__init__(b, item)
+        self._written = frozenset(written)
+        self._initial: dict[int, Value] = {}
+        self._slots: dict[int, str] = {}
+
+    def _slot(self, number: int) -> str:
+        if number not in self._slots:
+            self._slots[number] = self._b.alloca("i64")
+            self._at_entry(number)
+        return self._slots[number]
+
+    def _at_entry(self, number: int) -> Value:
+        if number not in self._initial:
+            self._initial[number] = Value(f"%{self._item}{number}", 64, self._b)
+        return self._initial[number]
+
+    def _read(self, number: int) -> Value:
+        return self._b.load(self._slot(number)) if number in self._written else self._at_entry(number)
+
+    def _write(self, number: int, value: Value) -> None:
+        if number not in self._written:
+            raise ValueError(f"{self._item}{number} is not among the registers that the region writes")
+        if self.conditional:
+            self._b.store(self._slot(number), value)
+        else:
+            self._unsaved.add(number)
+
+    def save(self) -> None:
+        for number in sorted(self._unsaved):
+            self._b.store(self._slot(number), self._known[number])
+        self._unsaved.clear()
+
+    def write_back(self, dirty: Collection[int]) -> None:
         for number in sorted(self._changed.union(dirty)):
             known = self._known.get(number)
             value = self._b.load(self._slot(number)) if known is None else known
-            self._b.store(self._b.pointer("%st", HART.offset[self._item] + 8 * number), value)
+            self._b.store(self._place(self._b, number), value)
 
     def enter(self, entry: Builder) -> None:
-        """At the region's entry: load what it uses."""
         for number, value in self._initial.items():
-            pointer = entry.pointer("%st", HART.offset[self._item] + 8 * number)
-            entry.line(f"{value.raw} = load i64, ptr {pointer}, align 8")
+            entry.line(f"{value.raw} = load i64, ptr {self._place(entry, number)}, align 8")
             if number in self._slots:
                 entry.store(self._slots[number], value)

@@ -17,6 +17,7 @@ from mpemu.codegen.records import Variant
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import Insn, decode
 from mpemu.layout import PAGE
+from mpemu.unit import BEST, Kind
 
 MAX_INSNS = 500
 """Guest instructions in a region."""
@@ -30,11 +31,11 @@ LINK_REGISTERS = (1, 5)
 class Source:
     """Where guest code comes from: ``page(distance)`` is the content (4096 bytes) of the page that many pages from the
     head's, or None; ``reached(place)`` tells whether the hart has been there (``page(place // 4096)`` is known).
-    ``windowed``: the hart's regime has a window (window.py)."""
+    ``kind`` is what is to be made."""
 
     page: Callable[[int], bytes | None]
     reached: Callable[[int], bool] = lambda place: True
-    windowed: bool = False
+    kind: Kind = BEST
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Shape:
 
     def __init__(self, isa: IsaSpec, source: Source, head: int, fast: Callable[[Step], bool]) -> None:
         """``fast(step)``: whether the instruction can be executed inside a region; others end it."""
-        self.head, self.windowed = head, source.windowed
+        self.head, self.kind = head, source.kind
         self._isa, self._source, self.fast = isa, source, fast
         self.steps: dict[int, Step] = {}
         self.pages: dict[int, bytes] = {}

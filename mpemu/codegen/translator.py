@@ -32,7 +32,7 @@ from mpemu.codegen.publication import Publication
 from mpemu.fence import order_fence
 from mpemu.layout import PAGE, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.private_file import Refused
-from mpemu.unit import Dependencies, Unit, page_digest, satisfied
+from mpemu.unit import Dependencies, Kind, Unit, page_digest, satisfied
 from mpemu.vcpu.blob_file import read_blob
 
 PROCESS_NAME = b"mpemu-transl"
@@ -45,8 +45,8 @@ READY = 2
 """State of a request that may be taken."""
 
 
-Place = tuple[bytes, int, bool]
-"""Digest of the head page, offset in it, and whether it is for a window."""
+Place = tuple[bytes, int, Kind]
+"""Digest of the head page, offset in it, and what is to be made."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Request:
 
     head: int
     pages: Mapping[int, bytes]
-    windowed: bool
+    kind: Kind
 
     def page(self, distance: int) -> bytes | None:
         return self.pages.get(distance)
@@ -66,7 +66,7 @@ class Request:
 
     @property
     def place(self) -> Place:
-        return self.digest, self.head, self.windowed
+        return self.digest, self.head, self.kind
 
 
 class Submits(Protocol):
@@ -97,7 +97,8 @@ class Translator:
         for slot in self._requests:
             if slot.state == READY:
                 order_fence()
-                request = Request(slot.offset & (PAGE - 2), {0: bytes(slot.page)}, slot.windowed != 0)
+                kind = Kind.of_rank(slot.rank)
+                request = Request(slot.offset & (PAGE - 2), {0: bytes(slot.page)}, kind)
                 order_fence()
                 slot.state = 0
                 self._answer(request)
@@ -110,7 +111,7 @@ class Translator:
             if self._is_known(request):
                 return
         assert self.compilers
-        job = Job(request.place, request.head, request.pages, request.windowed)
+        job = Job(request.place, request.head, request.pages, request.kind)
         if self._publication.is_full or not self.compilers.submit(job):
             self._view.dropped += 1
 
@@ -123,7 +124,7 @@ class Translator:
             self._view.failed += 1
             say(f"some guest code can't be translated, and is interpreted; this is a bug: {result}")
             tried = tuple((distance, page_digest(page)) for distance, page in sorted(job.pages.items()))
-            self._known.setdefault((page_digest(job.pages[0]), job.head, job.windowed), []).append(tried)
+            self._known.setdefault((page_digest(job.pages[0]), job.head, job.kind), []).append(tried)
             return
         unit = result
         if self._publish(unit):
@@ -139,7 +140,7 @@ class Translator:
     def _publish(self, unit: Unit) -> bool:
         """Whether this was news for the harts. What there is no room for counts as known, too."""
         for place in unit.entries:
-            known = self._known.setdefault((unit.dependencies[0][1], place, unit.windowed), [])
+            known = self._known.setdefault((unit.dependencies[0][1], place, unit.kind), [])
             if unit.dependencies not in known:
                 known.append(unit.dependencies)
         if not unit.code or self._publication.has(unit):

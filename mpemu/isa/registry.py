@@ -199,6 +199,12 @@ def decode(word: int, exts: frozenset[str] | None = None) -> tuple[Insn, dict[st
     ``exts`` restricts the table to these extensions (None: all). The plain search is the reference; the interpreter's
     native decoder is generated from the same table and tested against this one.
     """
+    found = _decode(word, exts)
+    return found and (found[0], dict(found[1]), found[2])
+
+
+@functools.lru_cache(1 << 14)
+def _decode(word: int, exts: frozenset[str] | None) -> tuple[Insn, dict[str, int], int] | None:
     if word & 3 == 3:
         for i in _by_specificity(exts)[0]:
             if i.pattern.matches(word & 0xFFFF_FFFF):

@@ -24,6 +24,7 @@ from mpemu.layout import POINTS_PER_SAMPLE, TRANSLATOR
 from mpemu.loop import MainLoop
 from mpemu.memory import MachineMemory
 from mpemu.shm import Segment
+from mpemu.unit import OPTIMISED, QUICK
 from mpemu.vcpu.blob import Blob
 from mpemu.vcpu.handle import signal_name
 
@@ -41,10 +42,12 @@ MOST_WORDS = 5
 
 @dataclass(frozen=True)
 class TranslationSettings:
-    """``hot``: samples that make a place hot. ``translators``: compilers at work at the same time. ``cache``: the
-    directory of compiled code, None to keep nothing; ``cache_limit`` its bytes."""
+    """``hot``, ``very_hot``: samples that make a place worth a quick and an optimised translation. ``translators``:
+    compilers at work at the same time. ``cache``: the directory of compiled code, None to keep nothing;
+    ``cache_limit`` its bytes."""
 
     hot: int
+    very_hot: int
     translators: int = 1
     cache: Path | None = None
     cache_limit: int = DEFAULT_LIMIT
@@ -62,7 +65,9 @@ class Translation:
         self.view.doorbell = self.doorbell
         for i in range(memory.harts):
             hart = memory.hart(i)
-            hart.translator, hart.hotness = self._segment.address, settings.hot * POINTS_PER_SAMPLE
+            hart.translator = self._segment.address
+            hart.hotness, hart.hotness_2 = (n * POINTS_PER_SAMPLE for n in (settings.hot, settings.very_hot))
+            hart.first_tier = QUICK if settings.very_hot > settings.hot else OPTIMISED
         self._descriptors = (self._segment.descriptor, blob.regions_fd, self.doorbell)
         cache = (settings.cache or "", settings.cache_limit)
         arguments = (isa, blob.path, *self._descriptors, settings.translators, *cache)

@@ -16,6 +16,7 @@ from mpemu.isa.privileged import Mode
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.reference import MmioRange, PhysicalBus, ReferenceHart
 from mpemu.isa.state import STATE
+from mpemu.unit import OPTIMISED, QUICK
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import RWX, SV39, pte
 from tests.codegen.lab import V as PTE_V
@@ -208,9 +209,9 @@ def quanta(seed: int) -> Iterator[int]:
         yield rng.randrange(1, scale)
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[TranslatedLab]:
-    made = TranslatedLab(size=SIZE)
+@pytest.fixture(scope="module", params=[QUICK, OPTIMISED], ids=["quick", "optimised"])
+def lab(request: pytest.FixtureRequest) -> Iterator[TranslatedLab]:
+    made = TranslatedLab(size=SIZE, tier=request.param)
     yield made
     made.close()
 

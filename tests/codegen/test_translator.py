@@ -22,7 +22,7 @@ from mpemu.codegen.compilers import Compilers, Job
 from mpemu.codegen.publication import PLACE_SIZE, Publication
 from mpemu.codegen.translator import READY, Translator
 from mpemu.layout import PAGE, REQUEST, REQUESTS, TRANSLATOR
-from mpemu.unit import Unit, page_digest
+from mpemu.unit import BEST, Unit, page_digest
 
 LIMIT = 1 << 30
 
@@ -66,7 +66,8 @@ class Bench:
         """Request (offset, page)s; what compilers were asked for."""
         for slot, (offset, number) in enumerate(places):
             request = self.requests[slot]
-            request.offset, request.page[:], request.state = offset, page(number), READY
+            request.offset, request.rank, request.page[:] = offset, BEST.rank, page(number)
+            request.state = READY
         self.translator.serve()
         assert not any(request.state for request in self.requests)
         jobs, self.jobs.jobs = self.jobs.jobs, []

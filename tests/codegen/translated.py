@@ -12,8 +12,9 @@ from mpemu.codegen.compilers import Job
 from mpemu.codegen.compiling import translate
 from mpemu.codegen.publication import Publication
 from mpemu.codegen.translator import Translator
-from mpemu.layout import HEAT, PAGE, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.layout import HART, HEAT, PAGE, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.shm import Segment
+from mpemu.unit import OPTIMISED
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import QUANTUM, Lab
 from tests.codegen.native_hart import RAM
@@ -28,7 +29,7 @@ class AtOnce:
         self._lab, self._translator = lab, translator
 
     def submit(self, job: Job) -> bool:
-        self._translator.done(job, translate(self._lab.isa, self._lab.blob.symbols, job.pages, job.head, job.windowed))
+        self._translator.done(job, translate(self._lab.isa, self._lab.blob.symbols, job.pages, job.head, job.kind))
         return True
 
 
@@ -36,7 +37,7 @@ class TranslatedLab(Lab):
     """:meth:`translate` makes regions, and harts use them at once. Nothing else is ever translated: runs end before
     a slice does. One lab at a time: all share the blob's memory for regions."""
 
-    def __init__(self, harts: int = 1, size: int = 1 << 20) -> None:
+    def __init__(self, harts: int = 1, size: int = 1 << 20, tier: int = OPTIMISED) -> None:
         super().__init__(harts, size)
         self._segment = Segment("regions", TRANSLATOR.size)
         self.shared: Any = TRANSLATOR.view(self._segment.map)
@@ -45,7 +46,7 @@ class TranslatedLab(Lab):
         code = mmap.mmap(self.blob.regions_fd, 0)
         for index in range(harts):
             hart = self.hart(index)
-            hart.translator, hart.hotness = self._segment.address, 1
+            hart.translator, hart.hotness, hart.first_tier = self._segment.address, 1, tier
         requests = (REQUEST.ctype * REQUESTS).from_buffer(self._segment.map, TRANSLATOR.offset["requests"])
         publication = Publication(self._segment.map, code, self.blob.regions_start)
         self._translator = Translator(publication, requests, None, 0)
@@ -86,6 +87,8 @@ class TranslatedLab(Lab):
         """Translate what begins at these physical addresses, and put it into use by all harts: how many regions are
         new. (None where there is nothing worth it.)"""
         before = self.shared.published
+        if not self.hart(hart).regime:  # it has not run yet
+            self.hart(hart).regime = self.memory.hart_address(hart) + HART.offset["regimes"]
         for address in addresses:
             self.hart(hart).heat[:] = [0] * HEAT  # as if not asked for yet
             self.routine("warm", self.record(address, hart), 1, hart=hart)

@@ -41,7 +41,7 @@ class Case:
         self.loop = MainLoop()
         self.said: list[str] = []
         blob = Blob(BlobFile(b"\xc3", {}))
-        self.translation = Translation(blob, self.memory, IsaSpec.parse("rv64gc"), TranslationSettings(3))
+        self.translation = Translation(blob, self.memory, IsaSpec.parse("rv64gc"), TranslationSettings(3, 40))
         self.translation.attach(self.loop, self.said.append)
 
     @property
@@ -84,7 +84,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Case]]:
 def test_the_harts_know_of_it(start: Callable[[str], Case]) -> None:
     case = start("wait()")
     assert case.memory.translator is case.view
-    assert [case.memory.hart(index).hotness for index in range(2)] == [3, 3]
+    assert [case.memory.hart(index).hotness for index in range(2)] == [192, 192]
     assert case.memory.hart(0).translator == case.memory.hart(1).translator != 0
 
 
