@@ -127,7 +127,7 @@ HEAT = 4096
 POINTS_PER_SAMPLE, POINTS_PER_EXIT = 64, 1
 """Points for a place where a slice ended, and for one without a region that a region leads to."""
 HEAT_ROUND = 4096 * POINTS_PER_SAMPLE
-"""Points after which a place that was hot can be so once more."""
+"""Points after which a place begins again with none."""
 REQUESTS, REGION_PAGES, MAX_REGIONS = 64, 2048, 16384
 REGION_EXITS = ("interpreter", "slow instruction", "miss", "poll", "unknown page", "unfit")
 """Where regions lead to, if not to another region: code without one, an instruction left to the interpreter, one

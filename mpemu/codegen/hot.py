@@ -3,8 +3,8 @@
 At the end of a slice a hart is somewhere in the code that it runs most: the record where it is gets points. So does,
 fewer, one without a region to which a region leads. A place with enough points is requested: the page's bytes and the
 offset go into a free slot of TRANSLATOR.requests (0 -> 1 by compare-exchange, filled, then 2 with release), and the
-doorbell rings. Nobody waits: with all slots taken the request is dropped, and the place becomes hot again. So does,
-4096 samples later, a place that was asked for in vain.
+doorbell rings. Nobody waits: with all slots taken the request is dropped, and the place becomes hot again. A place that
+has been asked for is asked for again when its points have doubled.
 
 The translator publishes append-only: page and region entries are written first, ``published`` last. A hart that sees a
 new number compares the new pages, byte for byte, with those that it has decoded, numbers its own accordingly, and puts
@@ -82,7 +82,9 @@ def warm(h: Native, record: Value, points: Value) -> None:
     before = h.get(heat, 32).zext(64)
     after = (before + points) & (HEAT_ROUND - 1)
     h.put(heat, after.lo(32), 32)
-    with h.when(before.geu(enough.get()) | after.ltu(enough.get())):  # if it was before: it has been asked for
+    # asked for once it has enough points, and each time that they have doubled: what is hottest is translated first
+    was, now = before.udiv(enough.get()), after.udiv(enough.get())
+    with h.when(was.clz().leu(now.clz())):
         h.ret(0)
     number = pool.udiv(RECORD_PAGE)
     has_window = h.get(h.at(h.s.regime, REGIME.offset["window_reads"])) != 0
