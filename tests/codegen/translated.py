@@ -12,7 +12,7 @@ from mpemu.codegen.compilers import Job
 from mpemu.codegen.compiling import translate
 from mpemu.codegen.publication import Publication
 from mpemu.codegen.translator import Translator
-from mpemu.layout import HART, HEAT, PAGE, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.layout import HART, HEAT, HEAT_ROUND, PAGE, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.shm import Segment
 from mpemu.unit import OPTIMISED
 from mpemu.vcpu.exits import ExitReason
@@ -47,6 +47,7 @@ class TranslatedLab(Lab):
         for index in range(harts):
             hart = self.hart(index)
             hart.translator, hart.hotness, hart.first_tier = self._segment.address, 1, tier
+            hart.hotness_2 = HEAT_ROUND  # never
         requests = (REQUEST.ctype * REQUESTS).from_buffer(self._segment.map, TRANSLATOR.offset["requests"])
         publication = Publication(self._segment.map, code, self.blob.regions_start)
         self._translator = Translator(publication, requests, None, 0)
