@@ -83,6 +83,18 @@ DTLB_ENTRY = Struct(
     ),
     32,
 )
+TLB2_ENTRIES = 1 << 14
+"""Of the second level (codegen/tlb2.py): what the guest can touch at random, 64 MiB, without a walk."""
+TLB2_ENTRY = Struct(
+    "Tlb2Entry",
+    (
+        Item("read_tag", "u64", "hart", "as in DtlbEntry"),
+        Item("write_tag", "u64", "hart", "as in DtlbEntry"),
+        Item("addend", "u64", "hart", "as in DtlbEntry"),
+        Item("stamp", "u64", "hart", "REGIME.stamp at which it is valid"),
+    ),
+    32,
+)
 ITLB_ENTRY = Struct(
     "ItlbEntry",
     (
@@ -99,6 +111,9 @@ REGIME = Struct(
         Item("dtlb", "u8", "hart", "DTLB_ENTRIES DtlbEntry", DTLB_ENTRIES * DTLB_ENTRY.size, align=64),
         Item("itlb", "u8", "hart", "ITLB_ENTRIES ItlbEntry", ITLB_ENTRIES * ITLB_ENTRY.size, align=64),
         Item("used", "u64", "hart", "bit 0: something was filled in since the last flush, bit 1: of a superpage"),
+        Item(
+            "stamp", "u64", "hart", "of what the second level holds for it; no other regime and no earlier flush had it"
+        ),
         # the window (codegen/window.py): guest addresses of which host addresses differ by a constant
         Item("window_low", "u64", "hart", "guest address of its start"),
         Item("window_host", "u64", "hart", "host address of its start"),
@@ -208,6 +223,7 @@ HART = Struct(
         Item("line_mask", "u64", "hart", "0xff in the bytes of `lines` that would interrupt now (kick, stop always)"),
         Item("regime", "u64", "hart", "address of the current REGIME"),
         Item("rp", "u64", "hart", "address of the record by which the last region was entered"),
+        Item("last_stamp", "u64", "hart", "the last REGIME.stamp that was given out"),
         Item("delta", "u64", "hart", "of the current code page, see ItlbEntry"),
         Item("deadline", "u64", "hart", "mtime at which the next timer line rises"),
         Item("reservation", "u64", "hart", "RAM offset reserved by LR, or all ones"),
@@ -283,6 +299,7 @@ HART = Struct(
         Item("scratch_key", "u64", "hart", "virtual address and ..."),
         Item("scratch_word", "u64", "hart", "... bits that the scratch records were decoded from"),
         Item("regimes", "u8", "hart", "REGIMES Regime structs", REGIMES * REGIME.size, align=64),
+        Item("tlb2", "u8", "hart", "TLB2_ENTRIES Tlb2Entry", TLB2_ENTRIES * TLB2_ENTRY.size, align=64),
     ),
     PAGE,
 )

@@ -22,6 +22,7 @@ from mpemu.codegen.handlers import (
 from mpemu.codegen.host import Host
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import WAYS, Variant, specialisations
+from mpemu.codegen.refill import define_data_addresses
 from mpemu.codegen.routines import Native, compile_routine
 from mpemu.isa import instructions  # noqa: F401  (fills the instruction table)
 from mpemu.isa.hart import ROUTINES, Routine
@@ -333,6 +334,7 @@ def build_interpreter(
     module.declare(f"@handler_offsets = dso_local global [{len(symbols)} x i32] zeroinitializer")
     _compile_special(module, isa)
     _compile_entry(module, isa)
+    define_data_addresses(module, isa)
     compile_routine(module, isa, _decode_routine(numbers, isa))
     for made in ROUTINES.values():
         compile_routine(module, isa, made)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from mpemu.addresses import NS_PER_TICK
 from mpemu.codegen.lrsc import KICK_EPOCH
-from mpemu.codegen.memory import ALL_ONES
 from mpemu.codegen.records import SPIN_YIELD
-from mpemu.codegen.routines import Native, native
+from mpemu.codegen.routines import ALL_ONES, Native, native
 from mpemu.isa.privileged import MPP_SHIFT, MPRV, MXR, STCE, SUM
 from mpemu.isa.value import Value
 from mpemu.layout import BUCKETS, HART, LINES, REGIME, REGION_VISIT, TRANSLATOR

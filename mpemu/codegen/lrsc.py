@@ -20,22 +20,20 @@ from __future__ import annotations
 
 from mpemu.codegen.core import Core
 from mpemu.codegen.memory import (
-    ALL_ONES,
     LOAD_ACCESS_FAULT,
     LOAD_MISALIGNED,
-    MARKED_TAG,
     READ,
     STORE_ACCESS_FAULT,
     STORE_MISALIGNED,
     WRITE,
-    dtlb_entry,
     is_marked,
     page_mark,
     ram_offset,
 )
-from mpemu.codegen.routines import Native, native
+from mpemu.codegen.routines import ALL_ONES, Native, native
 from mpemu.codegen.spinlock import until_held
 from mpemu.codegen.tlb import for_each
+from mpemu.codegen.tlb2 import MARKED_TAG, dtlb_entry
 from mpemu.isa.value import Value
 from mpemu.layout import DTLB_ENTRY, HART, LINES, PAGE, VERSION_WORDS
 

@@ -7,15 +7,15 @@ latched and the instruction runs again.
 
 from __future__ import annotations
 
-from mpemu.codegen.routines import Native, native
+from mpemu.codegen.routines import ALL_ONES, Native, native
+from mpemu.codegen.tlb2 import MARKED_TAG, PAGE_SHIFT, dtlb_entry, remember
 from mpemu.isa.hart import Routine
 from mpemu.isa.value import Value
-from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, PAGE, REGIME
+from mpemu.layout import DTLB_ENTRY, PAGE, REGIME
 from mpemu.vcpu.exits import ExitReason
 
 READ, WRITE, FETCH = 0, 1, 2
 LOAD_ACCESS_FAULT, STORE_ACCESS_FAULT, LOAD_MISALIGNED, STORE_MISALIGNED = 5, 7, 4, 6
-ALL_ONES = (1 << 64) - 1
 
 
 def ram_offset(h: Native, pa: Value) -> tuple[Value, Value]:
@@ -29,17 +29,9 @@ def page_mark(h: Native, offset: Value) -> str:
     return h.at(h.m.page_marks, (offset >> 12) << 2)
 
 
-def dtlb_entry(h: Native, va: Value) -> str:
-    return h.at(h.s.regime, (va >> (12 - 5)) & ((DTLB_ENTRIES - 1) << 5))
-
-
 def note_used(h: Native) -> None:
     used = h.at(h.s.regime, REGIME.offset["used"])
     h.put(used, h.get(used) | 1 | ((h.s.walk_shift != 12).zext(64) << 1))
-
-
-MARKED_TAG = 1 << 11
-"""Bit of a write tag: the page is marked for LR/SC. No inline probe matches it; slow stores are spared the walk."""
 
 
 def cached(h: Native, va: Value, tag: str, bits: int = 0) -> tuple[Value, Value]:
@@ -67,6 +59,8 @@ def fill_dtlb(h: Native, va: Value, offset: Value, tag: Value, bits: Value) -> N
     h.put(addend, distance)
     h.put(size_mask, mask)
     h.put(here, page | bits)
+    with h.when((h.s.walk_bare == 0) & (h.s.walk_shift == PAGE_SHIFT)):
+        remember(h, va, distance, tag, page | bits)
     note_used(h)
 
 
@@ -86,22 +80,29 @@ def make_load(width: int) -> Routine:
             hit, known = cached(h, va, "read_tag")
             with h.when(hit):  # misaligned
                 h.ret(_load_misaligned(h, h.at(h.m.ram, known), width))
+        with h.when(h.call("recall", va, DTLB_ENTRY.offset["read_tag"]) != 0):
+            _, known = cached(h, va, "read_tag")
+            h.ret(_load_at(h, va, h.at(h.m.ram, known), width))
         h.count("tlb_misses")
         pa = h.call("translate", va, READ, size)
         offset, is_ram = ram_offset(h, pa)
         with h.when(is_ram, likely=True):
             h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["read_tag"], 0)
             h.call("open_window", va, offset, READ)
-            host = h.at(h.m.ram, offset)
-            with h.when((va & (size - 1)) != 0):
-                h.ret(_load_misaligned(h, host, width))
-            h.ret(h.get(host, width, h.b.module.host.GUEST_LOAD))
+            h.ret(_load_at(h, va, h.at(h.m.ram, offset), width))
         with h.when((pa & (size - 1)) != 0):
             h.trap(LOAD_ACCESS_FAULT, va)
         h.ret(h.call("device_load", pa, size, va))
 
     slow_load.__name__ = f"slow_load{width}"
     return native(slow_load)
+
+
+def _load_at(h: Native, va: Value, pointer: str, width: int) -> Value:
+    """Within a page."""
+    with h.when((va & (width // 8 - 1)) != 0):
+        h.ret(_load_misaligned(h, pointer, width))
+    return h.get(pointer, width, h.b.module.host.GUEST_LOAD)
 
 
 def _load_misaligned(h: Native, pointer: str, width: int) -> Value:
@@ -155,6 +156,11 @@ def make_store(width: int) -> Routine:
         hit, known = cached(h, va, "write_tag", MARKED_TAG)
         with h.when(hit):
             _marked_store(h, known, value, size)
+        with h.when(h.call("recall", va, DTLB_ENTRY.offset["write_tag"]) != 0):
+            hit, known = cached(h, va, "write_tag")
+            with h.when(hit):
+                _store_at(h, va, h.at(h.m.ram, known), value, size)
+            _marked_store(h, known, value, size)
         h.count("tlb_misses")
         pa = h.call("translate", va, WRITE, size)
         offset, is_ram = ram_offset(h, pa)
@@ -164,18 +170,22 @@ def make_store(width: int) -> Routine:
                 _marked_store(h, offset, value, size)
             h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"], 0)
             h.call("open_window", va, offset, WRITE)
-            host = h.at(h.m.ram, offset)
-            with h.when((va & (size - 1)) != 0):
-                h.b.store(host, value.lo(width), align=1)
-            with h.otherwise():
-                h.put(host, value.lo(width), order="monotonic")
-            h.ret(0)
+            _store_at(h, va, h.at(h.m.ram, offset), value, size)
         with h.when((pa & (size - 1)) != 0):
             h.trap(STORE_ACCESS_FAULT, va)
         h.call("device_store", pa, value, size, va)
 
     slow_store.__name__ = f"slow_store{width}"
     return native(slow_store)
+
+
+def _store_at(h: Native, va: Value, pointer: str, value: Value, size: int) -> None:
+    """Store within a page that is not marked, and return."""
+    with h.when((va & (size - 1)) != 0):
+        h.b.store(pointer, value.lo(8 * size), align=1)
+    with h.otherwise():
+        h.put(pointer, value.lo(8 * size), order="monotonic")
+    h.ret(0)
 
 
 def is_marked(h: Native, offset: Value) -> Value:
@@ -223,6 +233,12 @@ def rmw_begin(h: Native, va: Value, size: Value) -> None:
     hit, known = cached(h, va, "write_tag", MARKED_TAG)
     with h.when(hit):
         h.call("lock_version", known)
+        h.ret(h.m.ram + known)
+    with h.when(h.call("recall", va, DTLB_ENTRY.offset["write_tag"]) != 0):
+        hit, known = cached(h, va, "write_tag", MARKED_TAG)
+        h.s.locked_version = 0
+        with h.when(hit):
+            h.call("lock_version", known)
         h.ret(h.m.ram + known)
     h.count("tlb_misses")
     pa = h.call("translate", va, WRITE, size)

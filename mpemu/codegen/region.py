@@ -9,7 +9,7 @@ record at which the interpreter, or another region, goes on:
 - *jump*: at a computed address; if it does not lie ahead, look for interrupts and the end of the slice first;
 - *goto*: at a computed address, without that;
 - *poll*, *attend*: a back edge, or a return, found an interrupt line or the end of the slice;
-- *interpret*, *miss*: this instruction is none for a region (a CSR), or needs more than the fast path (a TLB miss, a
+- *interpret*, *miss*: this instruction is none for a region (a CSR), or needs more than the fast path (a device, a
   trap): the interpreter executes it.
 
 On the way out the registers that the region may have written go back to the hart's struct; instret is exact. It looks
@@ -27,7 +27,7 @@ from mpemu.codegen.core import Core, NeedsSlow, StateFields
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import PAGE_NUMBER, RECORD, RECORD_PAGE, Variant, ordering_bits
-from mpemu.codegen.region_memory import WindowedMemory
+from mpemu.codegen.region_memory import RegionMemory
 from mpemu.codegen.region_registers import KeptRegisters, Registers, StoredRegisters
 from mpemu.codegen.shape import Shape, Source, Step
 from mpemu.codegen.tight import tight_distance_on
@@ -103,7 +103,7 @@ class _Context:
             self.x = KeptRegisters(self.b, "x", {n for x, _ in writes.values() for n in x})
             self.f = KeptRegisters(self.b, "f", {n for _, f in writes.values() for n in f})
         self.labels = {at: f"at{'n' if at < 0 else ''}{abs(at):x}" for at in region.leaders}
-        self.window = WindowedMemory(module, self.b) if region.kind.windowed and module.host.ANY_ALIGNMENT else None
+        self.memory = RegionMemory(self.b, symbols, region.kind)
         self.count = self.b.alloca("i64")
         self.exit_count = self.b.alloca("i64")
         self.exit_place = self.b.alloca("i64")
@@ -146,8 +146,7 @@ class _Context:
             self._leader = leader
             self.x.begin(only)
             self.f.begin(only)
-            if self.window:
-                self.window.begin(only)
+            self.memory.begin(only)
             if not only:
                 self._base, self._pending = b.load(self.count), 0
             step = None
@@ -247,8 +246,7 @@ class _Context:
         pc = (entry.from_pointer("%rp") - delta).sra(3)
         entry.line(f"%page = and i64 {pc.raw}, {-PAGE}")
         self._check_pages(entry)
-        if self.window:
-            self.window.enter(entry, "windowless")
+        self.memory.enter(entry, "windowless")
         self.x.enter(entry)
         self.f.enter(entry)
         entry.store(self.fp_written, 0)
@@ -296,7 +294,7 @@ class _Context:
         if self.uses_fp or len(self.region.pages) > 1:
             b.place("unfit")
             self._tail_to("h_region_unfit", "%rp", Value("%cnt", 64, b))
-        if self.window:
+        if self.memory.windowed:
             b.place("windowless")
             self._tail_to("h_refit", "%rp", Value("%cnt", 64, b))
         for kind in self._exits:
@@ -473,23 +471,22 @@ class _StepEmitter(HandlerEmitter):
 
     def _read(self, address: Value, width: int) -> Value:
         order = self.b.module.host.GUEST_LOAD
-        found = self._by_window(False, lambda pointer: self.b.load(pointer, width, order), width)
-        return super()._read(address, width) if found is None else found
+        return self._access(False, lambda pointer: self.b.load(pointer, width, order), width)
 
     def _write(self, address: Value, value: Value) -> None:
         def perform(pointer: str) -> Value:
             self.b.store(pointer, value, order="monotonic")
             return value
 
-        if self._by_window(True, perform, value.width) is None:
-            super()._write(address, value)
+        self._access(True, perform, value.width)
 
-    def _by_window(self, writes: bool, perform: Callable[[str], Value], width: int) -> Value | None:
-        """None, and nothing done, if the region is not made for a window."""
-        window, operands = self._context.window, self._step.operands
-        if not window:
-            return None
-        return window.access(self.x[operands["rs1"]], operands.get("imm", 0), writes, perform, self._missed, width)
+    def _access(self, writes: bool, perform: Callable[[str], Value], width: int) -> Value:
+        context, operands = self._context, self._step.operands
+        base, immediate = context.x[operands["rs1"]], operands.get("imm", 0)
+        return context.memory.access(base, immediate, writes, perform, self._missed, width)
+
+    def _probe(self, address: Value, width: int, tag_name: str) -> str:
+        return self._context.memory.pointer(address, width, tag_name == "write_tag", self._missed)
 
     def _tight_distance(self) -> Value:
         page = self._context.region.pages[self._step.at >> 12]

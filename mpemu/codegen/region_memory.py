@@ -1,27 +1,39 @@
-"""Loads and stores in regions that are made for a window (window.py): through that, else by the TLB."""
+"""Loads and stores in regions: through the window if the region is made for one (window.py), else by the TLB inline.
+
+Where that fails a function of the interpreter (refill.py) is asked, out of line. Only if it has no answer either is the
+region left.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from mpemu.codegen.ir import Builder, Module
+from mpemu.codegen.ir import Builder
+from mpemu.codegen.refill import call_data_address, data_address
 from mpemu.isa.value import Value
 from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, PAGE, REGIME
+from mpemu.unit import OPTIMISED, Kind
 
-_PROBE = "probe"
+Perform = Callable[[str], Value]
+"""Emits an access at a host address; a store answers with what it stores."""
+
 _ITEMS = ("window_low", "window_host", "window_reads", "window_writes")
 
 
-class WindowedMemory:
-    """The window of the regime in which the region runs, its bounds in values of the function."""
+class RegionMemory:
+    """How a region reaches memory. With ``windowed`` the bounds of its regime's window are values of the function."""
 
-    def __init__(self, module: Module, b: Builder) -> None:
-        self._module, self._b = module, b
+    def __init__(self, b: Builder, symbols: dict[str, int], kind: Kind) -> None:
+        self._b, self._symbols = b, symbols
+        self._any_alignment = b.module.host.ANY_ALIGNMENT
+        self.windowed = kind.windowed and self._any_alignment
+        self._asks = kind.tier == OPTIMISED  # code made quickly leaves instead: there is less of it
         self._offsets: dict[str, Value] = {}
-        _define_probe(module)
 
     def enter(self, entry: Builder, unfit: str) -> None:
-        """At the region's entry; without a window to ``unfit``."""
+        """At the region's entry; without the window that it is made for to ``unfit``."""
+        if not self.windowed:
+            return
         for name in _ITEMS:
             pointer = entry.pointer("%tlb", REGIME.offset[name])
             entry.line(f"%{name} = load i64, ptr {pointer}, align 8")
@@ -36,52 +48,51 @@ class WindowedMemory:
             self._offsets.clear()
 
     def access(
-        self,
-        base: Value,
-        immediate: int,
-        writes: bool,
-        perform: Callable[[str], Value],
-        missed: Callable[[], None],
-        width: int,
+        self, base: Value, immediate: int, writes: bool, perform: Perform, missed: Callable[[], None], width: int
     ) -> Value:
-        """``perform(pointer)`` at guest address ``base`` + ``immediate``; ``missed()`` emits how to leave."""
+        """``perform(pointer)``, for a load or store at guest address ``base`` + ``immediate``; ``missed()`` emits how
+        to leave."""
         b = self._b
-        within = self._within(base)
-        limit = Value("%window_writes" if writes else "%window_reads", 64, b)
         inside, outside, known, join = (b.label() for _ in range(4))
-        b.branch_if(within.ltu(limit).raw, inside, outside, True)
-        b.place(inside)
-        result = perform(b.pointer(b.pointer("%window", within), immediate))
+        if self.windowed:
+            within = self._within(base)
+            fits = within.ltu(Value("%window_writes" if writes else "%window_reads", 64, b))
+            b.branch_if(fits.raw, inside, outside, True)
+            b.place(inside)
+            result = perform(b.pointer(b.pointer("%window", within), immediate))
+        else:
+            address = base + immediate
+            fits, addend = self._probe(address, width, writes)
+            b.branch_if(fits.raw, inside, outside, True)
+            b.place(inside)
+            result = perform(b.to_pointer(address + b.load(addend)))
         b.branch(join)
         with b.aside(outside):
-            other = self._by_tlb(base + immediate, writes, perform, missed, width, known)
-            b.branch(join)
+            found = self._ask(base + immediate, width, writes, self._any_alignment, missed, known)
+            other = perform(found) if found else result
+            if found:
+                b.branch(join)
         b.place(join)
         if result is other:
             return result
         merged = b.op(f"phi i{width} [ {result.raw}, %{inside} ], [ {other.raw}, %{known} ]")
         return Value(merged, width, b)
 
-    def _by_tlb(
-        self,
-        address: Value,
-        writes: bool,
-        perform: Callable[[str], Value],
-        missed: Callable[[], None],
-        width: int,
-        known: str,
-    ) -> Value:
-        """The same in the block ``known``, by what the TLB says."""
+    def pointer(self, address: Value, width: int, writes: bool, missed: Callable[[], None]) -> str:
+        """Host address of an atomic access, which must be aligned."""
         b = self._b
-        leave = b.label()
-        tag = DTLB_ENTRY.offset["write_tag" if writes else "read_tag"]
-        mask = -PAGE | (width // 8 - 1)
-        found = b.op(f"call preserve_mostcc ptr @{_PROBE}(ptr %tlb, i64 {address.raw}, i64 {mask}, i64 {tag})")
-        b.branch_if(b.op(f"icmp ne ptr {found}, null"), known, leave, True)
-        b.place(leave)
-        missed()
-        b.place(known)
-        return perform(found)
+        inside, outside, known, join = (b.label() for _ in range(4))
+        fits, addend = self._probe(address, width, writes)
+        b.branch_if(fits.raw, inside, outside, True)
+        b.place(inside)
+        direct = b.to_pointer(address + b.load(addend))
+        b.branch(join)
+        with b.aside(outside):
+            found = self._ask(address, width, writes, False, missed, known)
+            if found:
+                b.branch(join)
+        b.place(join)
+        return b.op(f"phi ptr [ {direct}, %{inside} ], [ {found}, %{known} ]") if found else direct
 
     def _within(self, base: Value) -> Value:
         """Offset of ``base`` in the window; what is outside is at least as large as the limits."""
@@ -91,19 +102,27 @@ class WindowedMemory:
             self._offsets[str(base.raw)] = known
         return known
 
+    def _probe(self, address: Value, width: int, writes: bool) -> tuple[Value, str]:
+        """(1 bit: the TLB knows the page and the access is aligned, pointer to the addend)."""
+        b = self._b
+        entry = b.pointer("%tlb", (address >> (12 - 5)) & ((DTLB_ENTRIES - 1) << 5))
+        tag = DTLB_ENTRY.offset["write_tag" if writes else "read_tag"]
+        fits = b.load(b.pointer(entry, tag)) == (address & (-PAGE | (width // 8 - 1)))
+        return fits, b.pointer(entry, DTLB_ENTRY.offset["addend"])
 
-def _define_probe(module: Module) -> None:
-    """``ptr @probe(regime, address, mask, tag's offset)``: host address by the TLB, or null. It is far from what is
-    hot: registers stay as they are around its calls."""
-    header = f"internal preserve_mostcc ptr @{_PROBE}(ptr %tlb, i64 %address, i64 %mask, i64 %tag)"
-    b = Builder(module, header, "nounwind noinline cold")
-    address = Value("%address", 64, b)
-    entry = b.pointer("%tlb", (address >> (12 - 5)) & ((DTLB_ENTRIES - 1) << 5))
-    hit, miss = b.label(), b.label()
-    tag = b.load(b.pointer(entry, Value("%tag", 64, b)))
-    b.branch_if((tag == (address & Value("%mask", 64, b))).raw, hit, miss, True)
-    b.place(miss)
-    b.terminate("ret ptr null")
-    b.place(hit)
-    b.terminate(f"ret ptr {b.to_pointer(address + b.load(b.pointer(entry, DTLB_ENTRY.offset['addend'])))}")
-    module.define(b)
+    def _ask(
+        self, address: Value, width: int, writes: bool, any_alignment: bool, missed: Callable[[], None], known: str
+    ) -> str:
+        """Host address, in the block ``known``; where it can't be had the region is left. "": it always is."""
+        b = self._b
+        if not self._asks:
+            missed()
+            return ""
+        leave = b.label()
+        function = b.pointer("%tbl", self._symbols[data_address(writes, width // 8, any_alignment)])
+        found = call_data_address(b, function, address)
+        b.branch_if(b.op(f"icmp ne ptr {found}, null"), known, leave, True)
+        b.place(leave)
+        missed()
+        b.place(known)
+        return found

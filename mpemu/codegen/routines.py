@@ -18,6 +18,8 @@ from mpemu.layout import HART, MACHINE, Struct
 from mpemu.vcpu.exits import EXIT, OK, TRAP, ExitReason
 from mpemu.vcpu.hostcalls import HOST_FUNCTIONS
 
+ALL_ONES = (1 << 64) - 1
+"""No tag, no deadline, no reservation: what nothing compares equal to, or comes after."""
 native = routine
 """Marks a native routine: parameters are ``(h: Native, ...)``."""
 

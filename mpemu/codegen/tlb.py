@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mpemu.codegen.decoder import DECODE, NOWHERE
-from mpemu.codegen.memory import ALL_ONES, FETCH, note_used, ram_offset
+from mpemu.codegen.memory import FETCH, note_used, ram_offset
 from mpemu.codegen.records import IMM, RECORD, RECORD_PAGE, SLOTS
-from mpemu.codegen.routines import Native, native
+from mpemu.codegen.routines import ALL_ONES, Native, native
+from mpemu.codegen.tlb2 import forget_all, forget_page
 from mpemu.codegen.window import close_window
 from mpemu.isa.value import Value
 from mpemu.layout import (
@@ -56,6 +57,7 @@ def flush_regime(h: Native, regime: Value) -> None:
     for item, size in (("dtlb", DTLB_ENTRIES * DTLB_ENTRY.size), ("itlb", ITLB_ENTRIES * ITLB_ENTRY.size)):
         fill_block(h, h.at(regime, REGIME.offset[item]), size, 0xFF)
     close_window(h, regime)
+    forget_all(h, regime)
     h.put(h.at(regime, REGIME.offset["used"]), 0)
 
 
@@ -112,6 +114,7 @@ def flush_page(h: Native, va: Value) -> None:
             _flush_around(h, va, regime + REGIME.offset["itlb"], ITLB_ENTRIES, ITLB_ENTRY, ("tag",))
 
     each_used_regime(h, drop)
+    forget_page(h, va)
 
 
 def _flush_around(h: Native, va: Value, start: Value, count: int, entry: Struct, tags: tuple[str, ...]) -> None:
@@ -136,6 +139,7 @@ def drop_write_tags(h: Native) -> None:
         start = regime + (REGIME.offset["dtlb"] + DTLB_ENTRY.offset["write_tag"])
         for_each(h, DTLB_ENTRIES, lambda n: h.put(h.at(start + n * DTLB_ENTRY.size), ALL_ONES))
         h.put(h.at(regime, REGIME.offset["window_writes"]), 0)
+        forget_all(h, regime)
 
     each_used_regime(h, drop)
 
@@ -208,6 +212,10 @@ def code_page(h: Native, host: Value, page: Value) -> None:
     h.ret(records)
 
 
+def _itlb_entry(h: Native, va: Value) -> str:
+    return h.at(h.s.regime, ((va >> 12) & (ITLB_ENTRIES - 1)) * ITLB_ENTRY.size + REGIME.offset["itlb"])
+
+
 @native
 def fetch_page(h: Native, va: Value) -> None:
     """Delta of the code page at ``va`` (see ITLB_ENTRY), entered in the ITLB. Traps if it can't be executed."""
@@ -230,7 +238,7 @@ def fetch_page(h: Native, va: Value) -> None:
     with h.when(host.get() == 0):
         h.trap(FETCH_ACCESS_FAULT, va)
     delta = h.call("code_page", host.get(), page.get()) - ((va & -PAGE) << 3)
-    entry = h.at(h.s.regime, ((va >> 12) & (ITLB_ENTRIES - 1)) * ITLB_ENTRY.size + REGIME.offset["itlb"])
+    entry = _itlb_entry(h, va)
     h.put(h.b.pointer(entry, ITLB_ENTRY.offset["tag"]), va & -PAGE)
     h.put(h.b.pointer(entry, ITLB_ENTRY.offset["delta"]), delta)
     h.put(h.b.pointer(entry, ITLB_ENTRY.offset["size_mask"]), -(Value(1, 64) << h.s.walk_shift))
@@ -241,8 +249,11 @@ def fetch_page(h: Native, va: Value) -> None:
 @native
 def fetch_halfword(h: Native, va: Value) -> None:
     """Two bytes of code as the decode cache has them; traps as a fetch does."""
-    delta = h.call("fetch_page", va)
-    number = (delta + ((va & -PAGE) << 3) - h.s.records).udiv(RECORD_PAGE)
+    entry = _itlb_entry(h, va)
+    delta = h.local(h.get(h.b.pointer(entry, ITLB_ENTRY.offset["delta"])))
+    with h.when(h.get(h.b.pointer(entry, ITLB_ENTRY.offset["tag"])) != (va & -PAGE)):
+        delta.set(h.call("fetch_page", va))
+    number = (delta.get() + ((va & -PAGE) << 3) - h.s.records).udiv(RECORD_PAGE)
     copy = h.s.code_pages + number * CODE_PAGE.size + CODE_PAGE.offset["copy"]
     h.ret(h.get(h.at(copy, va & (PAGE - 1)), 16))
 

@@ -184,7 +184,7 @@ def test_a_region(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     code = Disassembly(compiled, (linked.data, linked.symbols))
     assert code.undefined == [] and list(code.branches("region")) == []
     found = code.function("region")
-    assert "ret" not in found and not any(line.startswith("bl") for line in found)
+    assert not {"ret", "bl"} & set(mnemonics(found))  # what it calls is reached by a register
     ordered = [m for m in mnemonics(found) if m.startswith(("lda", "ldadd", "dmb"))]
     assert ordered == ["ldar", "ldaddal", FENCE, "dmb ishld", "dmb ishst"]
     assert any(line.startswith("fmadd d") for line in found)
