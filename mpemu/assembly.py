@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from mpemu.addresses import BOOT_ROM, FLASH_BANK
 from mpemu.board import Board, placed_devices
@@ -38,6 +39,7 @@ from mpemu.vcpu.blob import Blob, Progress, load_blob
 from mpemu.vcpu.engine import Engine
 from mpemu.vcpu.near import NearDevices
 from mpemu.vcpu.pool import VCpuPool
+from mpemu.vcpu.sampling import Sampling, count_tiers
 from mpemu.vcpu.translation import Translation, TranslationSettings
 
 DETERMINISTIC_EPOCH_NS = 1_577_836_800 * 10**9
@@ -55,6 +57,9 @@ class Assembled:
     machine: Machine
     board: Board
     console: Chardev
+    code: Blob
+    sampling: Sampling | None = None
+    """With ``profile`` only."""
 
 
 def assemble(
@@ -63,9 +68,11 @@ def assemble(
     warn: Callable[[str], None] = _warn,
     monitor: Callable[[str], str] | None = None,
     code: Blob | None = None,
+    profile: Path | None = None,
 ) -> Assembled:
     """Make the machine. ``monitor`` executes lines typed after Ctrl-A c. ``code`` is another interpreter than that of
-    the cache. Raises errors of mpemu/errors.py."""
+    the cache. ``profile``: where harts are is sampled, and translations are kept in this directory, with their origins.
+    Raises errors of mpemu/errors.py."""
     isa = IsaSpec.parse(config.harts.isa)
     blob = code or load_blob(isa, progress)
     deterministic = config.execution == "deterministic"
@@ -83,8 +90,13 @@ def assemble(
         memory.machine.uart_doorbell = uart_bell.fileno() + 1
         keep = [bell.fileno() for bell in (uart_bell, *bells.values())]
         translation = None
+        sampling = Sampling(memory, blob) if profile else None
+        if sampling:
+            kept.callback(sampling.close)
         if config.engine.translates:
-            translation = Translation(blob, memory, isa, _translation_settings(config.engine))
+            if not sampling:
+                count_tiers(memory, blob)
+            translation = Translation(blob, memory, isa, _translation_settings(config.engine, profile))
             kept.callback(translation.close)
             keep.append(translation.doorbell)
         pool = VCpuPool(
@@ -134,13 +146,13 @@ def assemble(
     except BaseException:
         machine.close()
         raise
-    return Assembled(machine, board, console)
+    return Assembled(machine, board, console, blob, sampling)
 
 
-def _translation_settings(engine: EngineConfig) -> TranslationSettings:
-    cache = code_dir() if engine.cache else None
+def _translation_settings(engine: EngineConfig, profile: Path | None) -> TranslationSettings:
+    cache = profile or (code_dir() if engine.cache else None)
     heat = engine.hotness, engine.very_hot
-    return TranslationSettings(*heat, engine.translators, cache, cache_limit(engine.cache_limit))
+    return TranslationSettings(*heat, engine.translators, cache, cache_limit(engine.cache_limit), bool(profile))
 
 
 def _executable(memory: MachineMemory, address: int, size: int) -> mmap.mmap:

@@ -20,12 +20,18 @@ from mpemu.unit import Unit, decode_units, encode_units, page_digest
 
 INTERPRETER_PREFIX, INTERPRETER_SUFFIX = "interpreter-", ".blob"
 DIRECTORY_PREFIX, FILE_SUFFIX = "units-", ".units"
+LOCATED_SUFFIX = "-located"
 LOCK = ".lock"
 LOCK_PATIENCE_S = 1.0
 MAX_VARIANTS = 4
 """Units with the same first instruction and head page, but other pages around, that a file keeps."""
 DEFAULT_LIMIT = 512 << 20
 """Bytes of all compiled code on disk."""
+
+
+def units_key(interpreter: Path, digest: str, located: bool = False) -> str:
+    """Of the units for the interpreter in a file with that digest; ``located``: of those with origins."""
+    return f"{interpreter.stem.removeprefix(INTERPRETER_PREFIX)}-{digest[:16]}{LOCATED_SUFFIX * located}"
 
 
 def open_directory(path: Path) -> None:

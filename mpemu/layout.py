@@ -144,6 +144,8 @@ POINTS_PER_SAMPLE, POINTS_PER_EXIT = 64, 1
 HEAT_ROUND = 4096 * POINTS_PER_SAMPLE
 """Points after which a place begins again with none."""
 REQUESTS, REGION_PAGES, MAX_REGIONS = 64, 2048, 16384
+REGIONS_SIZE = 64 << 20
+"""Bytes of memory for the code of regions."""
 REGION_EXITS = ("interpreter", "slow instruction", "miss", "poll", "unknown page", "unfit")
 """Where regions lead to, if not to another region: code without one, an instruction left to the interpreter, one
 that needed more than the fast form (a TLB miss, say), the look around at a back edge that found something, a page that
@@ -152,6 +154,24 @@ REGION_VISIT = 1 << 24
 """HART.region_work counts a visit so, and an instruction as 1: more than there are in a slice."""
 BUCKETS = 24
 """Of a histogram by powers of two: 0, 1, 2 to 3, 4 to 7, ...; the last one has what is larger."""
+
+TIERS = ("regions", "interpreter", "outside")
+"""Where a hart's process can be: in translated code, in the interpreter and its routines, elsewhere (C, Python)."""
+ELSEWHERE = (1 << 64) - 1
+"""SAMPLE.host outside of generated code."""
+SAMPLES = 8192
+"""In a hart's ring; a power of two."""
+SAMPLE = Struct(
+    "Sample",
+    (
+        Item("host", "u64", "hart", "pc of the host, a handler offset, or ELSEWHERE"),
+        Item("pc", "u64", "hart", "pc of the guest; in a region: where that was entered"),
+        Item("satp", "u64", "hart", "the CSR"),
+        Item("priv", "u64", "hart", "privilege"),
+    ),
+    32,
+)
+
 REQUEST = Struct(
     "Request",
     (
@@ -288,6 +308,12 @@ HART = Struct(
         Item("region_exits", "u64", "hart", "by REGION_EXITS", len(REGION_EXITS)),
         Item("poll_distance", "u64", "hart", "histogram: instructions from a slice's end to the next poll", BUCKETS),
         Item("timer_lateness", "u64", "hart", "histogram: ticks from a timer's deadline to its line, awake", BUCKETS),
+        # -- samples of the process that runs the hart (codegen/sampler.py)
+        Item("sample_period", "u64", "build", "ns of CPU time between two of them; 0: none"),
+        Item("sampler", "u64", "build", "address of the signal handler"),
+        Item("samples", "u64", "build", "address of a ring of SAMPLES SAMPLE; 0: they are only counted"),
+        Item("samples_taken", "u64", "hart", "that were put there"),
+        Item("tier_samples", "u64", "hart", "by TIERS", len(TIERS)),
         # -- written by others: cache lines of their own
         Item("lines", "u8", "any", "interrupt lines, see LINES; each byte has one writer", 8, align=64),
         Item("asleep", "u64", "hart", "1 from before the last look at `lines` until awake again", align=64),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mpemu.layout import REGION_EXITS, REGION_VISIT
+from mpemu.layout import REGION_EXITS, REGION_VISIT, TIERS
 from mpemu.memory import MachineMemory
 from mpemu.vcpu.exits import ExitReason
 
@@ -40,6 +40,10 @@ class HartStatistics:
     """Retired in regions, of ``instructions``."""
     region_exits: dict[str, int]
     """What visits ended with, if not with another region: see layout.REGION_EXITS."""
+
+    tier_samples: dict[str, int]
+    """Samples of the CPU time of the hart's process by layout.TIERS, all zero where there is only one tier. (In
+    deterministic execution the process runs all harts in turn.)"""
 
     @property
     def regions_chained(self) -> int:
@@ -139,6 +143,7 @@ def gather(memory: MachineMemory, seconds: float, before_reset: list[int]) -> Ma
                 hart.region_visits + hart.region_work // REGION_VISIT,
                 hart.region_instructions + hart.region_work % REGION_VISIT,
                 {why: hart.region_exits[i] for i, why in enumerate(REGION_EXITS) if hart.region_exits[i]},
+                dict(zip(TIERS, hart.tier_samples, strict=True)),
             )
         )
     return MachineStatistics(seconds, tuple(harts), _translation(memory))

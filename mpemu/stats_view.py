@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mpemu.addresses import NS_PER_TICK
+from mpemu.layout import TIERS
 from mpemu.statistics import quantile, share
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ def translation_lines(statistics: MachineStatistics) -> Iterator[str]:
         f"{found.code_bytes / 1e6:,.2f} MB of code; {found.requests:,} requests, {found.dropped:,} dropped, "
         f"{found.failed:,} failed; {found.restarts:,} restarts"
     )
+    samples = {tier: sum(hart.tier_samples[tier] for hart in statistics.harts) for tier in TIERS}
+    if total := sum(samples.values()):
+        shares = ", ".join(f"{tier} {share(number, total):.0%}" for tier, number in samples.items())
+        yield f"CPU time of the harts: {shares} ({total:,} samples)"
     visits = sum(hart.region_visits for hart in statistics.harts)
     if not visits:
         return

@@ -8,17 +8,19 @@ head page), for one interpreter.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 
 from mpemu.layout import PAGE
 from mpemu.private_file import Refused, seal, unseal
 
-MAGIC = b"mpemu-units-3\n"
+MAGIC = b"mpemu-units-4\n"
 NUMBER_SIZE = 4
 """Bytes of an element of a unit's array of page numbers."""
 MAX_DISTANCE = 1 << 20
@@ -64,6 +66,20 @@ def page_digest(page: bytes) -> bytes:
     return hashlib.sha256(page).digest()
 
 
+NOWHERE = -(1 << 31)
+
+
+class Origin(NamedTuple):
+    """Code from offset ``start`` on comes from the guest instruction at ``place``, relative to the head's page; or from
+    none (entry and exits), NOWHERE."""
+
+    start: int
+    place: int
+
+
+_ORIGIN = struct.Struct("<Ii")
+
+
 @dataclass(frozen=True)
 class Unit:
     """``code`` is relocated against the interpreter's symbols and runs wherever region memory is mapped.
@@ -78,6 +94,7 @@ class Unit:
     us            CPU time of the translation, microseconds
     alignment     of ``code`` where it runs
     kind          what it is made for
+    origins       for profiles, else empty: packed, sorted :class:`Origin`
     """
 
     entries: tuple[int, ...]
@@ -89,6 +106,10 @@ class Unit:
     us: int
     alignment: int = 64
     kind: Kind = BEST
+    origins: bytes = b""
+
+    def iter_origins(self) -> Iterator[Origin]:
+        return map(Origin._make, _ORIGIN.iter_unpack(self.origins))
 
     @property
     def head(self) -> int:
@@ -120,6 +141,10 @@ def satisfied(dependencies: Dependencies, page: PageAt) -> bool:
     return True
 
 
+def pack_origins(origins: Iterable[Origin]) -> bytes:
+    return b"".join(_ORIGIN.pack(*origin) for origin in sorted(origins))
+
+
 def encode_units(key: str, isa: str, units: Sequence[Unit]) -> bytes:
     """A file's bytes. The units, at least one, have the same head page; pages are stored once."""
     pages: dict[bytes, int] = {}
@@ -127,7 +152,7 @@ def encode_units(key: str, isa: str, units: Sequence[Unit]) -> bytes:
     for unit in units:
         places = [[distance, pages.setdefault(page, len(pages))] for distance, page in unit.pages]
         numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment, unit.kind.rank
-        rows.append([list(unit.entries), places, unit.code, *numbers])
+        rows.append([list(unit.entries), places, unit.code, unit.origins, *numbers])
     return seal(MAGIC, msgpack.packb({"key": key, "isa": isa, "pages": list(pages), "units": rows}))
 
 
@@ -160,7 +185,9 @@ def decode_units(path: Path, data: bytes) -> UnitFile:
 
 def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     """A checked unit: nothing in it leads outside its code."""
-    entries, places, code, entry, page_numbers, instructions, us, alignment, rank = row
+    entries, places, code, origins, entry, page_numbers, instructions, us, alignment, rank = row
+    if not isinstance(origins, bytes) or len(origins) % _ORIGIN.size:
+        raise ValueError("origins that are none")
     if not isinstance(code, bytes) or not isinstance(places, list) or not isinstance(entries, list):
         raise ValueError("code that is none")
     numbers = (
@@ -197,4 +224,5 @@ def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     if any(not 0 <= index < len(pages) for _, index in places):
         raise ValueError("a page is missing")
     located = tuple((distance, pages[index]) for distance, index in places)
-    return Unit(tuple(entries), located, code, entry, page_numbers, instructions, us, alignment, Kind.of_rank(rank))
+    kind = Kind.of_rank(rank)
+    return Unit(tuple(entries), located, code, entry, page_numbers, instructions, us, alignment, kind, origins)

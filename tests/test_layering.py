@@ -21,7 +21,8 @@ LAYERS: list[set[str]] = [
     {"boot", "codegen", "devices", "guests", "vcpu"},
     {"report", "statistics", "config_source", "config_errors", "config", "schema"},
     {"board", "machine"},
-    {"assembly", "fetch", "stats_view"},
+    {"symbols"},
+    {"assembly", "fetch", "profile", "stats_view"},
     {"cli"},
     {"__main__"},
 ]  # fmt: skip

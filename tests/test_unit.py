@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from mpemu.private_file import Refused, seal
-from mpemu.unit import MAGIC, Unit, decode_units, encode_units, page_digest, satisfied
+from mpemu.unit import MAGIC, NOWHERE, Origin, Unit, decode_units, encode_units, pack_origins, page_digest, satisfied
 
 PATH = Path("some.units")
 HEAD, NEXT, OTHER = (bytes([n]) * 4096 for n in (1, 2, 3))
@@ -23,6 +24,13 @@ def test_what_was_written_is_read() -> None:
     file = decode_units(PATH, data)
     assert (file.key, file.isa, file.units) == ("key", "rv64i", [ONE, TWO, NOTHING])
     assert len(data) < 4 * 4096, "pages are stored once"
+
+
+def test_origins_are_kept() -> None:
+    origins = [Origin(0, NOWHERE), Origin(4, -4096), Origin(9, 16)]
+    unit = replace(ONE, origins=pack_origins(reversed(origins)))
+    (found,) = decode_units(PATH, encode_units("key", "rv64i", [unit])).units
+    assert list(found.iter_origins()) == origins
 
 
 def test_a_unit_is_known_by_what_it_was_made_from() -> None:
@@ -46,7 +54,7 @@ GOOD = msgpack.unpackb(encode_units("key", "rv64i", [TWO])[len(MAGIC) + 32 :])
 
 def changed(**fields: Any) -> dict[str, Any]:
     """The content with fields of its only unit replaced."""
-    names = ("entries", "places", "code", "entry", "page_numbers", "instructions", "us", "alignment", "rank")
+    names = ("entries", "places", "code", "origins", "entry", "page_numbers", "instructions", "us", "alignment", "rank")
     row = [fields.get(name, value) for name, value in zip(names, GOOD["units"][0], strict=True)]
     return {**GOOD, "units": [row]}
 
@@ -75,6 +83,8 @@ BAD: dict[str, Any] = {
     "an odd alignment": changed(alignment=3),
     "no alignment": changed(alignment=0),
     "code that is text": changed(code="code"),
+    "origins that are text": changed(origins="origins"),
+    "half an origin": changed(origins=bytes(12)),
     "no places": changed(places=[]),
     "no head page": changed(places=[[1, 0]]),
     "places out of order": changed(places=[[0, 0], [1, 1], [-2, 2]]),

@@ -13,6 +13,7 @@ COMMANDS = {
     "dtb": "mpemu.cli.inspect:dtb",
     "mtree": "mpemu.cli.inspect:mtree",
     "disasm": "mpemu.cli.disasm:disasm",
+    "profile": "mpemu.cli.profile:profile",
     "fetch": "mpemu.cli.fetch:fetch",
     "cache": "mpemu.cli.cache:cache",
     "schema": "mpemu.cli.inspect:schema",

@@ -154,6 +154,6 @@ def _settle(parent: int) -> None:
 
 
 def _unit(job: Job, answer: list[Any]) -> Unit:
-    entries, code, distances, *numbers = answer
+    entries, code, distances, origins, *numbers = answer
     pages = tuple((distance, job.pages[distance]) for distance in distances)
-    return replace(Unit(tuple(entries), pages, code, *numbers), kind=job.kind)
+    return replace(Unit(tuple(entries), pages, code, *numbers), kind=job.kind, origins=origins)

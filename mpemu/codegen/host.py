@@ -51,6 +51,14 @@ class Host(Protocol):
         """
 
     # -- running
+    @property
+    def CONTEXT_PC(self) -> int:
+        """Offset of the pc in the ucontext_t that a signal handler gets."""
+
+    @property
+    def CONTEXT_RP(self) -> int:
+        """The same of the register of the second argument of handlers."""
+
     def pause(self, b: Builder) -> None:
         """Tell the core that this is a spin loop. Takes some 10 to 50 ns: waits are counted in pauses."""
 

@@ -31,6 +31,8 @@ ADVICE = "use a CPU with Armv8.1-A or later (Cortex-A55, Neoverse N1, Apple M1)"
 # -- linking
 PADDING = b"\0"  # udf #0
 
+CONTEXT_PC, CONTEXT_RP = 440, 352  # pc, x21
+
 
 def _branch26(word: int, place: int, target: int) -> int:
     return word & ~0x3FF_FFFF | _reach(target - place, 28, 2)

@@ -25,6 +25,8 @@ NEEDED = ("sse4.1", "fma", "f16c", "cx16")  # the last is amocas.q
 ADVICE = "use a CPU of 2013 or later or, in a virtual machine, pass the host's CPU through"
 
 PADDING = b"\xcc"
+
+CONTEXT_PC, CONTEXT_RP = 168, 80  # rip, r13
 # x86-64 psABI, table 4.9: the PC-relative kinds that the small PIC code model produces
 _PC32, _PLT32, _PC64 = 2, 4, 24
 

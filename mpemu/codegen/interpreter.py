@@ -24,6 +24,7 @@ from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import WAYS, Variant, specialisations
 from mpemu.codegen.refill import define_data_addresses
 from mpemu.codegen.routines import Native, compile_routine
+from mpemu.codegen.sampler import compile_sampler
 from mpemu.isa import instructions  # noqa: F401  (fills the instruction table)
 from mpemu.isa.hart import ROUTINES, Routine
 from mpemu.isa.profiles import IsaSpec
@@ -336,6 +337,7 @@ def build_interpreter(
     _compile_entry(module, isa)
     define_data_addresses(module, isa)
     compile_routine(module, isa, _decode_routine(numbers, isa))
+    compile_sampler(module, isa)
     for made in ROUTINES.values():
         compile_routine(module, isa, made)
     return Interpreter(module.text(), tuple(symbols))

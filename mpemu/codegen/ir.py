@@ -18,6 +18,19 @@ _INTRINSICS = {"ctlz": "ctlz", "cttz": "cttz", "ctpop": "ctpop", "bswap": "bswap
 LIKELY = ", !prof !0"
 UNLIKELY = ", !prof !1"
 _METADATA = '!0 = !{!"branch_weights", i32 100000, i32 1}\n!1 = !{!"branch_weights", i32 1, i32 100000}\n!2 = !{}\n'
+_FUNCTION, _FIRST_PLACE = 6, 16
+PLACES = f" !dbg !{_FUNCTION}"
+"""Behind the attributes of a function whose instructions have places."""
+_DEBUG = f"""\
+!llvm.module.flags = !{{!3}}
+!llvm.dbg.cu = !{{!4}}
+!3 = !{{i32 2, !"Debug Info Version", i32 3}}
+!4 = distinct !DICompileUnit(language: DW_LANG_C, file: !5, isOptimized: true, emissionKind: LineTablesOnly)
+!5 = !DIFile(filename: "guest", directory: "")
+!{_FUNCTION} = distinct !DISubprogram(name: "region", file: !5, type: !7, unit: !4, spFlags: DISPFlagDefinition)
+!7 = !DISubroutineType(types: !2)
+"""
+"""Places of the guest travel through LLVM as line numbers, less one."""
 
 
 class Module:
@@ -28,6 +41,7 @@ class Module:
         self.host = host or native()
         self._declarations: dict[str, None] = {}
         self._definitions: list[str] = []
+        self._places: dict[int, int] = {}
         self.known_frm = ""
         """Where set, the value that holds frm throughout the function being made."""
         self.leave_for_exact_fp: Callable[[bool], None] | None = None
@@ -41,8 +55,16 @@ class Module:
     def define(self, builder: Builder) -> None:
         self._definitions.append(builder.text())
 
+    def place(self, number: int) -> str:
+        """What an instruction has behind it to come from ``number`` (0 or more): linker.py tells where that went."""
+        return f", !dbg !{self._places.setdefault(number, _FIRST_PLACE + len(self._places))}"
+
     def text(self) -> str:
-        return "\n".join([*self._declarations, *self._definitions, _METADATA])
+        places = [
+            f"!{name} = !DILocation(line: {number + 1}, scope: !{_FUNCTION})" for number, name in self._places.items()
+        ]
+        debug = [_DEBUG, *places] if places else []
+        return "\n".join([*self._declarations, *self._definitions, _METADATA, *debug])
 
 
 class Builder:
@@ -60,6 +82,8 @@ class Builder:
         self._count = 0
         self.terminated = False
         self.muted = 0
+        self.origin = ""
+        """Behind each instruction: where it comes from (Module.place)."""
         self._behind_when: tuple[int, str, int | None] = (-1, "", None)
 
     def text(self) -> str:
@@ -78,7 +102,7 @@ class Builder:
     # -- appending
     def line(self, text: str) -> None:
         if not self.terminated and not self.muted:
-            self._lines.append("  " + text)
+            self._lines.append(f"  {text}{self.origin}")
 
     def op(self, expression: str) -> str:
         """Append ``%n = expression`` and return ``%n``."""

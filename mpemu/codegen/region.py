@@ -25,7 +25,7 @@ from typing import Any
 
 from mpemu.codegen.core import Core, NeedsSlow, StateFields
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
-from mpemu.codegen.ir import Builder, Module
+from mpemu.codegen.ir import PLACES, Builder, Module
 from mpemu.codegen.records import PAGE_NUMBER, RECORD, RECORD_PAGE, Variant, ordering_bits
 from mpemu.codegen.region_memory import RegionMemory
 from mpemu.codegen.region_registers import KeptRegisters, Registers, StoredRegisters
@@ -61,6 +61,8 @@ class RegionIr:
     instructions: int
     entries: tuple[int, ...]
     pages: tuple[tuple[int, bytes], ...]
+    places: tuple[int, ...] = ()
+    """See codegen/origins.py."""
 
 
 class _Pc(Value):
@@ -91,10 +93,13 @@ class _FpState(StateFields):
 class _Context:
     """The function being made."""
 
-    def __init__(self, module: Module, isa: IsaSpec, region: Shape, symbols: dict[str, int], name: str) -> None:
+    def __init__(
+        self, module: Module, isa: IsaSpec, region: Shape, symbols: dict[str, int], name: str, located: bool
+    ) -> None:
         self.module, self.isa, self.region, self.symbols = module, isa, region, symbols
         rank = f"prefix [4 x i32] [i32 0, i32 0, i32 0, i32 {region.kind.rank}]"
-        self.b = Builder(module, f"dso_local {CC} i64 @{name}({ARGUMENTS})", f'nounwind "no-jump-tables"="true" {rank}')
+        attributes = f'nounwind "no-jump-tables"="true" {rank}' + PLACES * located
+        self.b = Builder(module, f"dso_local {CC} i64 @{name}({ARGUMENTS})", attributes)
         writes = {leader: _writes(region, leader) for leader in region.leaders}
         self._dirty = _dirty(region, writes)
         self.x: Registers = StoredRegisters(self.b, "x")
@@ -115,6 +120,9 @@ class _Context:
         self._pending = 0
         self._leader = region.head
         self._exits: dict[str, None] = {}
+        self._located = located
+        self.places: list[int] = []
+        """Where code comes from, by Module.place."""
 
     # -- leaving
     def retired(self, more: int = 0) -> Value:
@@ -141,6 +149,7 @@ class _Context:
         b = self.b
         before = None
         for leader in self.region.leaders:
+            self._comes_from(leader)
             only = self.region.predecessors[leader] == {before} and leader not in self.region.entries
             b.place(self.labels[leader])
             self._leader = leader
@@ -151,6 +160,7 @@ class _Context:
                 self._base, self._pending = b.load(self.count), 0
             step = None
             for step in self.region.block(leader):
+                self._comes_from(step.at)
                 self._step(step)
                 if b.terminated:  # the interpreter goes on; behind it comes back by a record
                     break
@@ -158,9 +168,16 @@ class _Context:
                 assert step is not None
                 self._fall_through(step)
             before = leader
+        b.origin = self.module.place(0) if self._located else ""
         self._define_exits()
         self._entry()
         self.module.define(b)
+
+    def _comes_from(self, place: int) -> None:
+        """The code that follows."""
+        if self._located:
+            self.places.append(place)
+            self.b.origin = self.module.place(len(self.places))
 
     def _step(self, step: Step) -> None:
         if (step.at in self.region.spins and not step.is_branch) or not self.region.fast(step):
@@ -242,6 +259,7 @@ class _Context:
     def _entry(self) -> None:
         entry = self.b.sibling()
         entry.store(self.count, Value("%cnt", 64, entry))
+        entry.store(entry.pointer("%st", HART.offset["rp"]), entry.from_pointer("%rp"))
         delta = entry.load(entry.pointer("%st", HART.offset["delta"]))
         pc = (entry.from_pointer("%rp") - delta).sra(3)
         entry.line(f"%page = and i64 {pc.raw}, {-PAGE}")
@@ -514,8 +532,16 @@ class _Conditional:
         return self._inner.__exit__(*exc)
 
 
-def region_ir(isa: IsaSpec, source: Source, head: int, symbols: dict[str, int], name: str = "region") -> RegionIr:
-    """IR of the region at page offset ``head``. ``symbols`` are the interpreter's, by offset from its start."""
+def region_ir(
+    isa: IsaSpec,
+    source: Source,
+    head: int,
+    symbols: dict[str, int],
+    name: str = "region",
+    located: bool = False,
+) -> RegionIr:
+    """IR of the region at page offset ``head``. ``symbols`` are the interpreter's, by offset from its start. With
+    ``located`` it says where everything comes from."""
 
     @functools.cache
     def has_fast_form(insn: Insn, length: int) -> bool:
@@ -526,11 +552,14 @@ def region_ir(isa: IsaSpec, source: Source, head: int, symbols: dict[str, int], 
 
     region = Shape(isa, source, head, fast)
     module = Module()
+    places: list[int] = []
     if region.steps:
-        _Context(module, isa, region, symbols, name).define()
+        context = _Context(module, isa, region, symbols, name, located)
+        context.define()
+        places = context.places
     pages = region.pages
     ordered = ((0, pages[0]), *((distance, pages[distance]) for distance in sorted(pages) if distance))
-    return RegionIr(module.text(), len(region.steps), region.entries, ordered)
+    return RegionIr(module.text(), len(region.steps), region.entries, ordered, tuple(places))
 
 
 assert PAGE_NUMBER < RECORD_PAGE

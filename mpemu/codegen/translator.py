@@ -25,7 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from mpemu.codecache import INTERPRETER_PREFIX, CodeCache
+from mpemu.codecache import CodeCache, units_key
 from mpemu.codecache_upkeep import evict
 from mpemu.codegen.compilers import PR_SET_NAME, PR_SET_PDEATHSIG, Compilers, Job
 from mpemu.codegen.publication import Publication
@@ -245,15 +245,18 @@ def settle() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def main(isa: str, blob: str, segment: str, regions: str, doorbell: str, limit: str, root: str, size: str) -> None:
+def main(
+    isa: str, blob: str, segment: str, regions: str, doorbell: str, limit: str, root: str, size: str, located: str = ""
+) -> None:
     """Serve until TRANSLATOR.stop.
 
     ``segment``, ``regions`` and ``doorbell`` are descriptors; ``limit`` is the number of compilers, ``root`` the
-    directory of the cache or empty, ``size`` the bytes that it may have.
+    directory of the cache or empty, ``size`` the bytes that it may have; ``located``, if not empty: units have
+    origins (codegen/origins.py), and a directory of their own.
     """
     settle()
     file = read_blob(Path(blob))
-    key = f"{Path(blob).stem.removeprefix(INTERPRETER_PREFIX)}-{file.digest[:16]}"
+    key = units_key(Path(blob), file.digest, bool(located))
     first_offset = -(-len(file.code) // mmap.PAGESIZE) * mmap.PAGESIZE
     shared, code, bell = mmap.mmap(int(segment), TRANSLATOR.size), mmap.mmap(int(regions), 0), int(doorbell)
     for mapping in (shared, code):
@@ -265,7 +268,7 @@ def main(isa: str, blob: str, segment: str, regions: str, doorbell: str, limit: 
     def compile_jobs(connection: socket.socket) -> None:
         from mpemu.codegen.compiling import serve
 
-        serve(connection, isa, file.symbols)
+        serve(connection, isa, file.symbols, bool(located))
 
     poll = select.poll()
     poll.register(bell, select.POLLIN)

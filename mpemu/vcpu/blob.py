@@ -23,11 +23,11 @@ from pathlib import Path
 from mpemu.codecache import INTERPRETER_PREFIX, INTERPRETER_SUFFIX
 from mpemu.errors import EngineError, HostError
 from mpemu.isa.profiles import IsaSpec
+from mpemu.layout import REGIONS_SIZE
 from mpemu.paths import PACKAGE, code_dir
 from mpemu.shm import map_memory
 from mpemu.vcpu.blob_file import BlobError, BlobFile, read_blob
 
-REGIONS_SIZE = 64 << 20
 _MAP_FIXED, _PROT_NONE = 0x10, 0  # Linux; the mmap module lacks them
 Progress = Callable[[str, float], None]
 

@@ -19,6 +19,7 @@ from mpemu.memory import MachineMemory
 from mpemu.vcpu.blob import Blob
 from mpemu.vcpu.exits import ExitReason
 from mpemu.vcpu.hostcalls import HOST_FUNCTIONS
+from mpemu.vcpu.sampler import RUNNING
 
 RECORD_PAGES = 1280
 """Code pages that a hart's decode cache holds: some 64 MiB of address space, committed as code is met."""
@@ -96,6 +97,7 @@ class Engine:
 
     def run(self) -> ExitReason:
         """Run until something needs Python."""
+        RUNNING.value = self._address
         reason = ExitReason(self._enter(self._address))
         self.hart.exits[reason] += 1
         return reason

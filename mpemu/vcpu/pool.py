@@ -16,6 +16,7 @@ from mpemu.vcpu.deterministic import DEFAULT_QUANTUM, DeterministicVCpu
 from mpemu.vcpu.handle import VCpuHandle
 from mpemu.vcpu.process import fork_vcpu
 from mpemu.vcpu.protocol import EngineFactory
+from mpemu.vcpu.sampler import start_sampling
 from mpemu.vcpu.vcpu import ParallelVCpu, VCpu
 
 PATIENCE_S = 2.0
@@ -53,6 +54,8 @@ class VCpuPool:
         """In the child."""
         harts = self.harts_of[index]
         engines = [self._engines(self.memory, hart) for hart in harts]
+        if period := self.memory.hart(harts[0]).sample_period:
+            start_sampling(self.memory.hart(harts[0]).sampler, period)
         port = VCpuPort(self._channels, index)
         if self._deterministic:
             return DeterministicVCpu(self.memory, port, engines, harts, self._seed, self._quantum)

@@ -44,13 +44,14 @@ MOST_WORDS = 5
 class TranslationSettings:
     """``hot``, ``very_hot``: samples that make a place worth a quick and an optimised translation. ``translators``:
     compilers at work at the same time. ``cache``: the directory of compiled code, None to keep nothing;
-    ``cache_limit`` its bytes."""
+    ``cache_limit`` its bytes. ``located``: units have origins (codegen/origins.py)."""
 
     hot: int
     very_hot: int
     translators: int = 1
     cache: Path | None = None
     cache_limit: int = DEFAULT_LIMIT
+    located: bool = False
 
 
 class Translation:
@@ -70,7 +71,7 @@ class Translation:
             hart.first_tier = QUICK if settings.very_hot > settings.hot else OPTIMISED
         self._descriptors = (self._segment.descriptor, blob.regions_fd, self.doorbell)
         cache = (settings.cache or "", settings.cache_limit)
-        arguments = (isa, blob.path, *self._descriptors, settings.translators, *cache)
+        arguments = (isa, blob.path, *self._descriptors, settings.translators, *cache, "1" * settings.located)
         self._command = [sys.executable, "-m", "mpemu.codegen.translator", *map(str, arguments)]
         self._loop: MainLoop | None = None
         self._pause_s, self._failures, self._words = 0.0, 0, 0

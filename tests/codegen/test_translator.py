@@ -262,7 +262,7 @@ def work(connection: socket.socket) -> None:
             kind = pages[0][1][0]
             if kind == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            answer = "no" if kind == 1 else [[head], bytes(head), [0], 0, 0, 3, 10, 64]
+            answer = "no" if kind == 1 else [[head], bytes(head), [0], b"", 0, 0, 3, 10, 64]
             connection.sendall(msgpack.packb(answer))
 
 
