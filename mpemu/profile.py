@@ -207,7 +207,8 @@ class Profile:
                 hot = found.setdefault(function, Hot(function.name, function.start, function.end))
             else:
                 page = spot.pc & -PAGE
-                hot = found.setdefault((spot.space, page), Hot(f"{page:#x}", page, page + PAGE))
+                code = self._samples.pages.get((spot.space, page)) or spot.space.satp  # a kernel is in all spaces
+                hot = found.setdefault((spot.space.priv, page, code), Hot(f"{page:#x}", page, page + PAGE))
             hot.spaces.add(spot.space)
             if spot.pc in hot.spots:  # in another address space: an instruction all the same
                 merge(hot.spots[spot.pc], spot)

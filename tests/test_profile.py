@@ -77,6 +77,12 @@ def test_the_same_function_in_several_address_spaces_is_one() -> None:
     assert sum(found.tiers.values()) == 9
 
 
+def test_the_same_page_in_several_address_spaces_is_one() -> None:
+    pages = {(Space(7, 1), 0x5000): HEAD, (Space(8, 1), 0x5000): HEAD, (Space(9, 1), 0x5000): bytes(PAGE)}
+    found = profile({place(0x5004, 0x200, 1, satp): satp for satp in (7, 8, 9)}, pages=pages)
+    assert [hot.total for hot in found.functions] == [15, 9]
+
+
 def test_code_without_a_name_counts_by_page_and_address_space() -> None:
     found = profile({place(0x5004, 0x200, 0, 7): 2, place(0x5008, 0x200, 0, 7): 1, place(0x5008, 0x200, 0, 8): 1})
     assert [(hot.name, hot.total) for hot in found.functions] == [("0x5000", 3), ("0x5000", 1)]
