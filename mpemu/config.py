@@ -148,7 +148,7 @@ class EngineConfig(Section):
     """How guest code is executed. What is translated is decided here; the result never depends on it."""
 
     mode: Literal["interp", "jit", "auto"] = Field(
-        "interp",
+        "auto",
         description="interp: interpret only; auto: translate what is hot as well; jit: translate whatever a hart is "
         "found in once (auto with hot: 1)",
     )

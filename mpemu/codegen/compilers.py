@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
@@ -25,6 +26,8 @@ PROCESS_NAME = b"mpemu-compiler"
 NICENESS = 5
 """Guests go first: until a region is there they are interpreted. Publishing is quick, and has no need to wait."""
 ATTEMPTS = 2
+STALE_S = 2.0
+"""What nobody has asked for again in this time is not hot any more: an idle guest leaves the host idle."""
 MAX_WAITING = 1024
 """Jobs; what is asked for beyond that will be hot again."""
 
@@ -38,6 +41,7 @@ class Job:
     pages: Mapping[int, bytes]
     kind: Kind = BEST
     attempts: int = 0
+    asked_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -68,6 +72,7 @@ class Compilers:
         if job.key in self._running:
             return True
         if job.key in self._waiting:
+            self._waiting[job.key] = job
             self._waiting.move_to_end(job.key, last=False)  # still hot: it is worth most
             return True
         if len(self._waiting) >= MAX_WAITING:
@@ -117,6 +122,8 @@ class Compilers:
         while self._waiting and len(self._running) < self._limit:
             idle = next((c for c in self._compilers.values() if c.job is None), None) or self._start()
             _, job = self._waiting.popitem(last=False)
+            if job.asked_at < time.monotonic() - STALE_S:
+                continue
             job.attempts += 1
             compiler_pages = [[distance, page] for distance, page in job.pages.items()]
             idle.job = job

@@ -123,7 +123,7 @@ def test_hardware_random_numbers(guest: Console) -> None:
 
 
 def test_idle_guest_uses_no_cpu(guest: Console) -> None:
-    time.sleep(0.5)
+    time.sleep(3)  # what was hot a moment ago is still being translated
     before = guest.cpu_seconds()
     time.sleep(2)
     assert guest.cpu_seconds() - before < 0.3

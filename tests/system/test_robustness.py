@@ -108,6 +108,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
             run.process.stderr.close()
 
 
+STARTED_S = 0.5
+"""Harts that exist are in the guest's code after this."""
+
+
 @pytest.mark.parametrize("moment", random.Random(1).choices(range(700), k=6))
 def test_coordinator_killed(start: Callable[..., Run], moment: int) -> None:
     run = start()
@@ -119,7 +123,9 @@ def test_coordinator_killed(start: Callable[..., Run], moment: int) -> None:
 @pytest.mark.parametrize("hart", [0, 1])
 def test_vcpu_killed(start: Callable[..., Run], hart: int) -> None:
     run = start()
-    os.kill(run.harts(2)[hart], signal.SIGKILL)
+    pid = run.harts(2)[hart]
+    time.sleep(STARTED_S)
+    os.kill(pid, signal.SIGKILL)
     code, messages = run.end()
     assert code == 70 and f"hart {hart}: its process" in messages and "=> 0x80000000: j 0" in messages
 
