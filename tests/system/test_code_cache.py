@@ -24,7 +24,7 @@ from tests.processes import running, wait_until
 from tests.system.emulators import Result, run_mpemu
 
 JIT = ("--set", "engine.mode=jit")
-LOOPS = "set=alone only=sort ms=600 warm=600"
+LOOPS = "set=alone only=sort ms=200 warm=200"
 """Boot arguments of the bench guest: one kernel, long enough to be translated."""
 
 
