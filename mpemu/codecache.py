@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mpemu.private_file import Refused, check_owner, read_private, write_private
-from mpemu.unit import Unit, decode_units, encode_units, page_digest
+from mpemu.unit import Kind, Unit, decode_units, encode_units, page_digest, supersedes
 
 INTERPRETER_PREFIX, INTERPRETER_SUFFIX = "interpreter-", ".blob"
 DIRECTORY_PREFIX, FILE_SUFFIX = "units-", ".units"
@@ -24,7 +24,7 @@ LOCATED_SUFFIX = "-located"
 LOCK = ".lock"
 LOCK_PATIENCE_S = 1.0
 MAX_VARIANTS = 4
-"""Units with the same first instruction and head page, but other pages around, that a file keeps."""
+"""Units with the same first instruction, head page and kind, but other pages around, that a file keeps."""
 DEFAULT_LIMIT = 512 << 20
 """Bytes of all compiled code on disk."""
 
@@ -142,15 +142,21 @@ class CodeCache:
 
 
 def merge(old: Sequence[Unit], new: Sequence[Unit]) -> list[Unit]:
-    """The union, without units made from the same; of each head the last MAX_VARIANTS, ``new`` behind ``old``."""
+    """The union, without units made from the same, or made anew since; of each head and kind the last MAX_VARIANTS,
+    ``new`` behind ``old``."""
     units = {unit.identity: unit for unit in old}
     for unit in new:
         units.pop(unit.identity, None)
         units[unit.identity] = unit
     kept: list[Unit] = []
-    count: dict[int, int] = {}
+    places: dict[tuple[int, Kind], list[Unit]] = {}
+    for unit in units.values():
+        places.setdefault((unit.head, unit.kind.first), []).append(unit)
+    count: dict[tuple[int, Kind], int] = {}
     for unit in reversed(units.values()):
-        count[unit.head] = count.get(unit.head, 0) + 1
-        if count[unit.head] <= MAX_VARIANTS:
-            kept.append(unit)
+        place = unit.head, unit.kind.first
+        if not any(supersedes(other, unit) for other in places[place]):
+            count[place] = count.get(place, 0) + 1
+            if count[place] <= MAX_VARIANTS:
+                kept.append(unit)
     return kept[::-1]

@@ -132,10 +132,16 @@ CODE_PAGE = Struct(
         Item("source", "u64", "hart", "host address of the page that this was decoded from"),
         Item("generation", "u64", "hart", "code_generation at which the copy was last known to be current"),
         Item("hash", "u64", "hart", "of the copy (codegen/hot.py), where a translator is at work"),
+        Item("reached", "u64", "hart", "bit n: what is at offset 2n has been decoded", PAGE // 2 // 64, align=64),
         Item("copy", "u8", "hart", "the bytes that the records stand for", PAGE, align=64),
     ),
     64,
 )
+
+RECORD_PAGES = 1280
+"""Code pages that a hart's decode cache holds."""
+CODE_PAGES_SIZE = RECORD_PAGES * CODE_PAGE.size + PAGE
+"""Bytes of a hart's CODE_PAGE structs; a page more, as the decoder may look two bytes behind the last copy."""
 
 # Translation: vCPUs ask for regions, the translator publishes them (codegen/hot.py has the protocol).
 HEAT = 4096
@@ -176,9 +182,15 @@ REQUEST = Struct(
     "Request",
     (
         Item("state", "u64", "any", "0 free, 1 being filled by a hart, 2 ready for the translator"),
+        Item("hart", "u64", "any", "who asks"),
         Item("offset", "u64", "any", "page offset of the region's first instruction"),
         Item("rank", "u64", "any", "what is wanted: Kind.rank of unit.py"),
-        Item("page", "u8", "any", "the page's bytes", PAGE, align=64),
+        Item("page", "u64", "any", "its page in that hart's decode cache"),
+        Item("left_page", "u64", "any", "page of the region that leads there, + 1; 0: it was found otherwise"),
+        Item("left_offset", "u64", "any", "where that region was entered"),
+        Item("left_distance", "i64", "any", "that page's distance from `page`, in pages"),
+        Item("count", "u64", "any", "pages around that the hart can jump to"),
+        Item("around", "u64", "any", "each: distance from `page` in pages << 32, its page in the cache", ITLB_ENTRIES),
     ),
     64,
 )
@@ -266,9 +278,9 @@ HART = Struct(
         Item("mmio_write", "u64", "hart", "1: a store of mmio_value"),
         Item("mmio_value", "u64", "hart", "store data; then the reply's value"),
         Item("mmio_latch", "u64", "hart", "1: the reply is in mmio_value for the instruction to consume; 2: bus error"),
-        # -- private memory of the vCPU process that runs the hart
-        Item("records", "u64", "build", "decode cache: address of the pool of record pages"),
-        Item("code_pages", "u64", "build", "address of their CODE_PAGE structs"),
+        # -- the decode cache; all but code_pages is private memory of the vCPU process that runs the hart
+        Item("records", "u64", "build", "address of the pool of record pages"),
+        Item("code_pages", "u64", "build", "address of their CODE_PAGE structs, which the translator reads"),
         Item("record_pages", "u64", "build", "pages in the pool"),
         Item("record_next", "u64", "hart", "next unused page of the pool"),
         Item("record_high", "u64", "hart", "pages of the pool that were ever used"),
@@ -286,6 +298,7 @@ HART = Struct(
         Item("code_synced", "u64", "hart", "handler offset below which this hart may execute what others have written"),
         Item("regions_seen", "u64", "hart", "regions of TRANSLATOR that were looked at"),
         Item("translated_pages_seen", "u64", "hart", "the same of its pages"),
+        Item("left_page", "u64", "hart", "virtual address of the page of `rp`, if the region led to code without one"),
         Item("heat", "u32", "hart", "points by hashed record", HEAT),
         # -- statistics
         Item("exits", "u64", "hart", "run() returns by ExitReason", 32),

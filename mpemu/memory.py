@@ -12,8 +12,17 @@ from typing import Any
 
 from mpemu.addresses import RAM as RAM_BASE
 from mpemu.errors import ConfigError
-from mpemu.layout import HART, MACHINE, MAX_HARTS, PAGE, VERSION_WORDS, hart_offset, state_segment_size
-from mpemu.shm import Segment, check_room
+from mpemu.layout import (
+    CODE_PAGES_SIZE,
+    HART,
+    MACHINE,
+    MAX_HARTS,
+    PAGE,
+    VERSION_WORDS,
+    hart_offset,
+    state_segment_size,
+)
+from mpemu.shm import MemoryFile, Segment, check_room
 
 MARK_SIZE = 4
 """Bytes of a page's LR/SC mark (MACHINE.page_marks)."""
@@ -38,6 +47,8 @@ class MachineMemory:
         check_room(ram_size + marks + MARK_SIZE * pages, f"a guest with {ram_size >> 20} MiB of RAM")
         self._ram = Segment("guest RAM", ram_size)
         self._state = Segment("machine state", marks + MARK_SIZE * pages)
+        self.code_pages = MemoryFile("code-pages", harts * CODE_PAGES_SIZE)
+        """All harts' CODE_PAGE structs."""
         self.ram_address, self.state_address = self._ram.address, self._state.address
         self.ram = memoryview(self._ram.map)[:ram_size]
         self.machine: Any = MACHINE.view(self._state.map)
@@ -63,6 +74,10 @@ class MachineMemory:
     def hart_address(self, index: int) -> int:
         """Host address of a hart's struct."""
         return self.state_address + hart_offset(index)
+
+    def code_pages_address(self, index: int) -> int:
+        """Host address of a hart's CODE_PAGE structs."""
+        return self.code_pages.address + index * CODE_PAGES_SIZE
 
     def words(self, index: int) -> memoryview:
         """A hart's struct as u64 words: for reads and writes that must be one machine access (see channel.py)."""
@@ -104,5 +119,5 @@ class MachineMemory:
         self.ram.release()
         del self.machine
         self._harts.clear()
-        self._ram.close()
-        self._state.close()
+        for segment in (self._ram, self._state, self.code_pages):
+            segment.close()

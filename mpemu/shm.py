@@ -89,6 +89,30 @@ class Segment:
             self.map.close()
 
 
+class MemoryFile:
+    """Zeroed shared memory of its own, ``size`` bytes rounded up to pages, committed as it is touched; mapped
+    read-write here and in children forked later, and by whoever gets the ``descriptor``. It has no name and is in no
+    file system: the room in /dev/shm is no limit."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self.size = -(-size // PAGE) * PAGE
+        try:
+            self.descriptor = os.memfd_create(f"mpemu-{name}", os.MFD_CLOEXEC)
+            os.ftruncate(self.descriptor, self.size)
+            self.map = mmap.mmap(self.descriptor, self.size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        except OSError as error:
+            raise SharedMemoryError(f"{name}: {_mib(self.size)} MiB of shared memory: {error.strerror}") from None
+        with suppress(OSError):
+            self.map.madvise(mmap.MADV_DONTDUMP)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+
+    def close(self) -> None:
+        """Unmap, or leave that to the last view that goes away."""
+        os.close(self.descriptor)
+        with suppress(BufferError):
+            self.map.close()
+
+
 def map_memory(address: int | None, size: int, protection: int, flags: int, fd: int) -> int:
     """mmap(2): the address. Python's mmap module neither takes one nor tells that of what is not writable. OSError."""
     libc = ctypes.CDLL(None, use_errno=True)

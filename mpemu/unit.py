@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ import msgpack  # type: ignore[import-untyped]
 from mpemu.layout import PAGE
 from mpemu.private_file import Refused, seal, unseal
 
-MAGIC = b"mpemu-units-4\n"
+MAGIC = b"mpemu-units-5\n"
 NUMBER_SIZE = 4
 """Bytes of an element of a unit's array of page numbers."""
 MAX_DISTANCE = 1 << 20
@@ -31,26 +31,41 @@ ALIGNMENTS = tuple(1 << n for n in range(13))
 QUICK, OPTIMISED = 1, 2
 """Tiers of translated code: guest registers stay in the hart's struct, or they live in host registers across blocks.
 The former takes two thirds of the time to make, and half the memory."""
+GENERATIONS = 3
+"""A unit is made anew at most twice."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Of the code that is made for a place. ``windowed``: for regimes that have a window (codegen/window.py)."""
+    """Of the code that is made for a place. ``windowed``: for regimes that have a window (codegen/window.py);
+    ``generation``: how often it was made anew, as more of the code around had been reached."""
 
     tier: int
     windowed: bool = False
+    generation: int = 0
 
     @property
     def rank(self) -> int:
         """The higher one is put to use. Written in front of the code (codegen/hot.py)."""
-        return 2 * self.tier + self.windowed
+        return (2 * self.tier + self.windowed) * GENERATIONS + self.generation
+
+    @property
+    def first(self) -> Kind:
+        """Before it was made anew."""
+        return replace(self, generation=0)
+
+    @property
+    def renewed(self) -> Kind | None:
+        """One generation later, None if that is enough."""
+        return replace(self, generation=self.generation + 1) if self.generation + 1 < GENERATIONS else None
 
     @classmethod
     def of_rank(cls, rank: int) -> Kind:
         """ValueError."""
-        if rank // 2 not in (QUICK, OPTIMISED):
+        kind, generation = divmod(rank, GENERATIONS)
+        if kind // 2 not in (QUICK, OPTIMISED):
             raise ValueError(f"{rank} is no rank")
-        return cls(rank // 2, bool(rank % 2))
+        return cls(kind // 2, bool(kind % 2), generation)
 
 
 BEST = Kind(OPTIMISED)
@@ -94,6 +109,8 @@ class Unit:
     us            CPU time of the translation, microseconds
     alignment     of ``code`` where it runs
     kind          what it is made for
+    contains      of each page, bit n: the instruction at offset 2n is part of the unit
+    left_out      places (bytes from the head page's start) that it leads to, left out since they had not been reached
     origins       for profiles, else empty: packed, sorted :class:`Origin`
     """
 
@@ -106,6 +123,8 @@ class Unit:
     us: int
     alignment: int = 64
     kind: Kind = BEST
+    contains: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
     origins: bytes = b""
 
     def iter_origins(self) -> Iterator[Origin]:
@@ -132,17 +151,26 @@ class Unit:
         return int.from_bytes(digest.digest()[:8], "little")
 
 
-def satisfied(dependencies: Dependencies, page: PageAt) -> bool:
-    """Whether the pages around a head page are those of ``dependencies``."""
+def fits(dependencies: Dependencies, page: PageAt) -> bool:
+    """Whether no page around a head page is another one than in ``dependencies``, as far as they are known."""
     for distance, digest in dependencies:
         found = page(distance)
-        if found is None or page_digest(found) != digest:
+        if found is not None and page_digest(found) != digest:
             return False
     return True
 
 
 def pack_origins(origins: Iterable[Origin]) -> bytes:
     return b"".join(_ORIGIN.pack(*origin) for origin in sorted(origins))
+
+
+def supersedes(new: Unit, old: Unit) -> bool:
+    """Whether ``new`` was made instead of ``old``, as more had been reached."""
+    return (
+        (new.head, new.kind.first) == (old.head, old.kind.first)
+        and new.kind.generation > old.kind.generation
+        and fits(old.dependencies, dict(new.pages).get)
+    )
 
 
 def encode_units(key: str, isa: str, units: Sequence[Unit]) -> bytes:
@@ -152,7 +180,8 @@ def encode_units(key: str, isa: str, units: Sequence[Unit]) -> bytes:
     for unit in units:
         places = [[distance, pages.setdefault(page, len(pages))] for distance, page in unit.pages]
         numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment, unit.kind.rank
-        rows.append([list(unit.entries), places, unit.code, unit.origins, *numbers])
+        contains = [bits.to_bytes(PAGE // 16, "little") for bits in unit.contains]
+        rows.append([list(unit.entries), places, unit.code, contains, list(unit.left_out), unit.origins, *numbers])
     return seal(MAGIC, msgpack.packb({"key": key, "isa": isa, "pages": list(pages), "units": rows}))
 
 
@@ -185,13 +214,18 @@ def decode_units(path: Path, data: bytes) -> UnitFile:
 
 def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     """A checked unit: nothing in it leads outside its code."""
-    entries, places, code, origins, entry, page_numbers, instructions, us, alignment, rank = row
+    entries, places, code, contains, left_out, origins, entry, page_numbers, instructions, us, alignment, rank = row
     if not isinstance(origins, bytes) or len(origins) % _ORIGIN.size:
         raise ValueError("origins that are none")
-    if not isinstance(code, bytes) or not isinstance(places, list) or not isinstance(entries, list):
+    if not isinstance(code, bytes) or not all(isinstance(x, list) for x in (places, entries, contains, left_out)):
         raise ValueError("code that is none")
+    assert isinstance(places, list) and isinstance(entries, list)
+    assert isinstance(contains, list) and isinstance(left_out, list)
+    if any(not isinstance(bits, bytes) or len(bits) != PAGE // 16 for bits in contains):
+        raise ValueError("bits that are none")
     numbers = (
         *entries,
+        *left_out,
         entry,
         page_numbers,
         instructions,
@@ -221,8 +255,11 @@ def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
         raise ValueError("pages out of order")
     if code and not 0 <= page_numbers <= len(code) - NUMBER_SIZE * (len(places) - 1):
         raise ValueError("the page numbers are outside the code")
+    if contains and len(contains) != len(places):
+        raise ValueError("bits of other pages")
     if any(not 0 <= index < len(pages) for _, index in places):
         raise ValueError("a page is missing")
     located = tuple((distance, pages[index]) for distance, index in places)
-    kind = Kind.of_rank(rank)
-    return Unit(tuple(entries), located, code, entry, page_numbers, instructions, us, alignment, kind, origins)
+    made = located, code, entry, page_numbers, instructions, us, alignment, Kind.of_rank(rank)
+    bitmaps = tuple(int.from_bytes(bits, "little") for bits in contains)
+    return Unit(tuple(entries), *made, bitmaps, tuple(left_out), origins)

@@ -8,6 +8,7 @@ import resource
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from mpemu import codecache
 from mpemu.codecache import MAX_VARIANTS, CodeCache, merge
 from mpemu.codecache_upkeep import clear, evict, inventory
 from mpemu.private_file import Refused
-from mpemu.unit import MAGIC, Unit, page_digest
+from mpemu.unit import BEST, MAGIC, QUICK, Kind, Unit, page_digest
 from tests.processes import fork, succeeded
 
 
@@ -88,6 +89,14 @@ def test_the_union_is_kept_and_of_variants_the_newest() -> None:
     assert merge([unit(2, 1)], variants) == [unit(2, 1), *variants[-MAX_VARIANTS:]]
     again = unit(0, 1, 7, code=b"better")
     assert merge(variants[-MAX_VARIANTS:], [again]) == [variants[6], variants[8], variants[9], again]
+
+
+def test_a_unit_made_anew_takes_the_place_of_the_old_one() -> None:
+    """Kinds are counted by themselves."""
+    renewed = replace(unit(0, 1, 2, 3), kind=replace(BEST, generation=1))
+    quick = replace(unit(0, 1, 2), kind=Kind(QUICK))
+    assert merge([unit(0, 1, 2), unit(0, 1, 5), quick], [renewed]) == [unit(0, 1, 5), quick, renewed]
+    assert merge([renewed], [unit(0, 1, 2)]) == [renewed], "whoever comes first"
 
 
 def test_many_writers_lose_nothing(place: Place) -> None:

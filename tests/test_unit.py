@@ -10,12 +10,28 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from mpemu.private_file import Refused, seal
-from mpemu.unit import MAGIC, NOWHERE, Origin, Unit, decode_units, encode_units, pack_origins, page_digest, satisfied
+from mpemu.unit import (
+    GENERATIONS,
+    MAGIC,
+    NOWHERE,
+    OPTIMISED,
+    Kind,
+    Origin,
+    Unit,
+    decode_units,
+    encode_units,
+    fits,
+    pack_origins,
+    page_digest,
+    supersedes,
+)
 
 PATH = Path("some.units")
 HEAD, NEXT, OTHER = (bytes([n]) * 4096 for n in (1, 2, 3))
 ONE = Unit((0,), ((0, HEAD),), b"\xcc" * 16, 4, 0, 10, 1000)
-TWO = Unit((4094, 0, 20), ((0, HEAD), (-2, OTHER), (1, NEXT)), b"\xcc" * 16, 0, 8, 20, 2000, 4096)
+RENEWED = Kind(OPTIMISED, True, 2)
+PAGES_OF_TWO = (0, HEAD), (-2, OTHER), (1, NEXT)
+TWO = Unit((4094, 0, 20), PAGES_OF_TWO, b"\xcc" * 16, 0, 8, 20, 2000, 4096, RENEWED, (1 << 2047, 1, 0), (-8192, 6))
 NOTHING = Unit((8,), ((0, HEAD), (1, HEAD)), b"", 0, 0, 1, 0)
 
 
@@ -42,20 +58,49 @@ def test_a_unit_is_known_by_what_it_was_made_from() -> None:
 
 def test_pages_around_a_head_page() -> None:
     pages = {0: HEAD, 1: NEXT, -2: OTHER}
-    assert satisfied(TWO.dependencies, pages.get)
-    assert satisfied(ONE.dependencies, pages.get)
+    assert fits(TWO.dependencies, pages.get)
+    assert fits(ONE.dependencies, pages.get)
     for distance in pages:
-        assert not satisfied(TWO.dependencies, {**pages, distance: bytes(4096)}.get)
-        assert not satisfied(TWO.dependencies, {d: page for d, page in pages.items() if d != distance}.get)
+        assert not fits(TWO.dependencies, {**pages, distance: bytes(4096)}.get)
+        assert fits(TWO.dependencies, {d: page for d, page in pages.items() if d != distance}.get), "not known"
+
+
+def test_a_unit_that_was_made_anew() -> None:
+    first = Unit((0,), ((0, HEAD), (1, NEXT)), b"\xcc" * 16, 4, 0, 10, 1000)
+    assert first.kind.renewed == Kind(OPTIMISED, generation=1) and RENEWED.renewed is None
+    assert first.kind.rank < Kind(OPTIMISED, generation=2).rank < RENEWED.rank
+    assert Kind.of_rank(RENEWED.rank) == RENEWED and RENEWED.first == Kind(OPTIMISED, True)
+    renewed = Unit((0,), ((0, HEAD), (1, NEXT), (2, OTHER)), b"", 0, 0, 20, 0, kind=Kind(OPTIMISED, generation=1))
+    assert renewed.identity != first.identity
+    assert supersedes(renewed, first) and not supersedes(first, renewed)
+    elsewhere = Unit((0,), ((0, HEAD), (1, OTHER)), b"", 0, 0, 20, 0, kind=Kind(OPTIMISED, generation=1))
+    assert not supersedes(elsewhere, first), "other pages around"
 
 
 GOOD = msgpack.unpackb(encode_units("key", "rv64i", [TWO])[len(MAGIC) + 32 :])
 
 
+NAMES = (
+    *(
+        "entries",
+        "places",
+        "code",
+        "contains",
+        "left_out",
+        "origins",
+        "entry",
+        "page_numbers",
+        "instructions",
+        "us",
+        "alignment",
+    ),
+    "rank",
+)
+
+
 def changed(**fields: Any) -> dict[str, Any]:
     """The content with fields of its only unit replaced."""
-    names = ("entries", "places", "code", "origins", "entry", "page_numbers", "instructions", "us", "alignment", "rank")
-    row = [fields.get(name, value) for name, value in zip(names, GOOD["units"][0], strict=True)]
+    row = [fields.get(name, value) for name, value in zip(NAMES, GOOD["units"][0], strict=True)]
     return {**GOOD, "units": [row]}
 
 
@@ -74,7 +119,11 @@ BAD: dict[str, Any] = {
     "no head": changed(entries=[]),
     "heads that are no list": changed(entries=0),
     "a rank that is none": changed(rank=1),
-    "a rank that is too high": changed(rank=6),
+    "a rank that is too high": changed(rank=6 * GENERATIONS),
+    "bits that are a number": changed(contains=[1, 2, 3]),
+    "bits that are too few": changed(contains=[b"", b"", b""]),
+    "bits of fewer pages": changed(contains=[bytes(256)]),
+    "places left out that are none": changed(left_out=["0"]),
     "the entry behind the code": changed(entry=16),
     "the entry in front": changed(entry=-1),
     "the entry no int": changed(entry=0.5),

@@ -12,13 +12,14 @@ import signal
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
+from mpemu.codegen.surroundings import SLOTS, Surroundings
 from mpemu.unit import BEST, Kind, Unit
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
@@ -34,11 +35,11 @@ MAX_WAITING = 1024
 
 @dataclass
 class Job:
-    """``pages`` by their distance from the head page, which is ``pages[0]``."""
+    """A region that begins at offset ``head`` of the page at distance 0."""
 
     key: Hashable
     head: int
-    pages: Mapping[int, bytes]
+    code: Surroundings
     kind: Kind = BEST
     attempts: int = 0
     asked_at: float = field(default_factory=time.monotonic)
@@ -92,10 +93,18 @@ class Compilers:
         else:
             compiler.answers.feed(data)
             for answer in compiler.answers:
-                if (job := compiler.job) is not None:
-                    compiler.job = None
-                    self._finish(job, answer if isinstance(answer, str) else _unit(job, answer))
+                if (job := compiler.job) is None:
+                    continue
+                if isinstance(answer, int):
+                    self._tell(compiler, job.code.page(answer), job.code.reached(answer))
+                    continue
+                compiler.job = None
+                self._finish(job, answer if isinstance(answer, str) else _unit(job, answer))
         self._distribute()
+
+    def _tell(self, compiler: _Compiler, page: bytes | None, reached: int) -> None:
+        with suppress(ConnectionError):
+            compiler.socket.sendall(msgpack.packb([page, reached.to_bytes(SLOTS // 8, "little")]))
 
     def owns(self, descriptor: int) -> bool:
         return descriptor in self._compilers
@@ -125,11 +134,10 @@ class Compilers:
             if job.asked_at < time.monotonic() - STALE_S:
                 continue
             job.attempts += 1
-            compiler_pages = [[distance, page] for distance, page in job.pages.items()]
             idle.job = job
             self._running.add(job.key)
             with suppress(ConnectionError):  # its end will be noticed
-                idle.socket.sendall(msgpack.packb([job.head, compiler_pages, job.kind.rank]))
+                idle.socket.sendall(msgpack.packb([job.head, job.kind.rank, list(job.code.distances)]))
 
     def _start(self) -> _Compiler:
         ours, theirs = socket.socketpair()
@@ -161,6 +169,8 @@ def _settle(parent: int) -> None:
 
 
 def _unit(job: Job, answer: list[Any]) -> Unit:
-    entries, code, distances, origins, *numbers = answer
-    pages = tuple((distance, job.pages[distance]) for distance in distances)
-    return replace(Unit(tuple(entries), pages, code, *numbers), kind=job.kind, origins=origins)
+    entries, distances, code, contains, left_out, origins, *numbers = answer
+    pages = tuple((distance, job.code.page(distance) or b"") for distance in distances)
+    bitmaps = tuple(int.from_bytes(bits, "little") for bits in contains)
+    unit = Unit(tuple(entries), pages, code, *numbers)
+    return replace(unit, kind=job.kind, contains=bitmaps, left_out=tuple(left_out), origins=origins)

@@ -1,15 +1,18 @@
 """The compiler's process: takes jobs from the translator through a socket, one at a time, and answers with units.
 
 With the builder it is the only process that loads LLVM. It maps no memory of the machine: whatever goes wrong here
-costs one region. Messages are msgpack, a job ``[head, [[distance, page], ...], rank]``, an answer ``[entries, code,
-distances, origins, entry, page_numbers, instructions, us, alignment]`` or a text that says what failed.
+costs one region. Messages are msgpack: a job ``[head, rank, distances]`` names the pages that are known around. A
+number asks for one, and is answered by ``[page, reached]``, 4096 and 256 bytes (surroundings.py). The answer is a list
+of a unit's fields (:func:`answer`) or a text that says what failed.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -19,6 +22,7 @@ from mpemu.codegen.linker import link
 from mpemu.codegen.origins import origins
 from mpemu.codegen.region import PAGE_NUMBERS, region_ir
 from mpemu.codegen.shape import Source
+from mpemu.codegen.surroundings import SLOTS, Surroundings
 from mpemu.isa.profiles import IsaSpec
 from mpemu.unit import Kind, Unit, pack_origins
 
@@ -30,18 +34,18 @@ SMALLEST = 2
 def translate(
     isa: IsaSpec,
     symbols: dict[str, int],
-    pages: Mapping[int, bytes],
+    code: Surroundings,
     head: int,
     kind: Kind,
     located: bool = False,
 ) -> Unit:
-    """The unit whose first instruction is at ``head`` of ``pages[0]``; the other pages are by their distance from it.
+    """The unit whose first instruction is at ``head`` of the page at distance 0.
 
     A unit without code stands for "not worth while". ``symbols`` are the interpreter's. ``located``: with
     origins.
     """
     began = time.process_time_ns()
-    region = region_ir(isa, Source(pages.get, kind=kind), head, symbols, REGION, located)
+    region = region_ir(isa, Source(code.page, code.is_reached, kind), head, symbols, REGION, located)
     if region.instructions < SMALLEST:
         return Unit((head,), region.pages, b"", 0, 0, region.instructions, 0, kind=kind)
     made = compile_object(region.text)
@@ -50,22 +54,53 @@ def translate(
     entry, page_numbers = linked.symbols[REGION], linked.symbols.get(PAGE_NUMBERS, 0)
     found = pack_origins(origins(made, entry, region.places)) if located else b""
     numbers = entry, page_numbers, region.instructions, us, linked.alignment
-    return Unit(region.entries, region.pages, linked.data, *numbers, kind, found)
+    learnt = region.contains, region.left_out, found
+    return Unit(region.entries, region.pages, linked.data, *numbers, kind, *learnt)
+
+
+class Closed(BaseException):
+    """The other end is gone."""
+
+
+def receiver(connection: socket.socket) -> Callable[[], Any]:
+    """A function that waits for the next message. Closed."""
+    messages = msgpack.Unpacker()
+
+    def receive() -> Any:
+        while True:
+            for message in messages:
+                return message
+            data = connection.recv(1 << 16)
+            if not data:
+                raise Closed
+            messages.feed(data)
+
+    return receive
+
+
+def answer(unit: Unit) -> list[Any]:
+    """What the other end makes a unit of (compilers.py)."""
+    distances = [distance for distance, _ in unit.pages]
+    contains = [bits.to_bytes(SLOTS // 8, "little") for bits in unit.contains]
+    numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment
+    return [list(unit.entries), distances, unit.code, contains, list(unit.left_out), unit.origins, *numbers]
 
 
 def serve(connection: socket.socket, isa: str, symbols: dict[str, int], located: bool = False) -> None:
     """Answer jobs until the other end is closed."""
-    spec = IsaSpec.parse(isa)
-    jobs = msgpack.Unpacker()
-    while data := connection.recv(1 << 16):
-        jobs.feed(data)
-        for head, pages, rank in jobs:
+    spec, receive = IsaSpec.parse(isa), receiver(connection)
+
+    def ask(distance: int) -> tuple[bytes, int]:
+        connection.sendall(msgpack.packb(distance))
+        page, reached = receive()
+        return page, int.from_bytes(reached, "little")
+
+    with suppress(Closed):
+        while True:
+            head, rank, distances = receive()
             try:
-                unit = translate(spec, symbols, dict(pages), head, Kind.of_rank(rank), located)
+                unit = translate(spec, symbols, Surroundings(distances, ask), head, Kind.of_rank(rank), located)
             except Exception as error:  # whatever is wrong with one region: the guest goes on interpreting it
                 connection.sendall(msgpack.packb(" ".join(f"{type(error).__name__}: {error}".split())))
                 continue
-            distances = [distance for distance, _ in unit.pages]
-            entries = list(unit.entries)
-            numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment
-            connection.sendall(msgpack.packb([entries, unit.code, distances, unit.origins, *numbers]))
+            connection.sendall(msgpack.packb(answer(unit)))

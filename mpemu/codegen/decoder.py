@@ -209,7 +209,8 @@ def decode_run(h: Native, record: Value) -> None:
     """Decode from an undecoded record of a page to the end of its block, joining pairs for which there is a handler."""
     number = (record - h.s.records).udiv(RECORD_PAGE)
     start = h.s.records + number * RECORD_PAGE
-    copy = h.s.code_pages + number * CODE_PAGE.size + CODE_PAGE.offset["copy"]
+    page = h.s.code_pages + number * CODE_PAGE.size
+    copy, reached = (page + CODE_PAGE.offset[item] for item in ("copy", "reached"))
     offset = h.local((record - start) >> 3)
     before, before_record = h.local(0), h.local(0)
     with h.loop() as done:
@@ -219,6 +220,8 @@ def decode_run(h: Native, record: Value) -> None:
         here = start + (at << 3)
         with h.when(h.get(h.at(here, HANDLER), 32) != 0):
             done()
+        word_of_bits = h.at(reached, at >> 7 << 3)
+        h.put(word_of_bits, h.get(word_of_bits) | (Value(1, 64) << ((at >> 1) & 63)))
         low = h.get(h.at(copy, at), 16).zext(64)
         word = h.local(low)
         with h.when((low & 3) == 3):

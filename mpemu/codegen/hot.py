@@ -1,10 +1,11 @@
 """Native routines that find hot code, ask for its translation, and put translated regions into use.
 
 At the end of a slice a hart is somewhere in the code that it runs most: the record where it is gets points. So does,
-fewer, one without a region to which a region leads. A place with enough points is requested: the page's bytes and the
-offset go into a free slot of TRANSLATOR.requests (0 -> 1 by compare-exchange, filled, then 2 with release), and the
-doorbell rings. Nobody waits: with all slots taken the request is dropped, and the place becomes hot again. A place that
-has been asked for is asked for again when its points have doubled.
+fewer, one without a region to which a region leads. A place with enough points is requested: where it is in the hart's
+decode cache, and which pages of that the hart can jump to from there, go into a free slot of TRANSLATOR.requests (0 ->
+1 by compare-exchange, filled, then 2 with release), and the doorbell rings. The translator reads the cache's copies by
+itself. Nobody waits: with all slots taken the request is dropped, and the place becomes hot again. A place that has
+been asked for is asked for again when its points have doubled.
 
 The translator publishes append-only: page and region entries are written first, ``published`` last. A hart that sees a
 new number compares the new pages, byte for byte, with those that it has decoded, numbers its own accordingly, and puts
@@ -21,12 +22,14 @@ from collections.abc import Callable
 from mpemu.codegen.page_hash import HASH_FACTOR
 from mpemu.codegen.records import HANDLER, PAGE_NUMBER, RECORD_PAGE
 from mpemu.codegen.routines import Native, native
-from mpemu.codegen.tlb import copy_page, for_each
+from mpemu.codegen.tlb import for_each
 from mpemu.isa.value import Value
 from mpemu.layout import (
     CODE_PAGE,
     HEAT,
     HEAT_ROUND,
+    ITLB_ENTRIES,
+    ITLB_ENTRY,
     MAX_REGIONS,
     PAGE,
     POINTS_PER_EXIT,
@@ -38,7 +41,7 @@ from mpemu.layout import (
     REQUESTS,
     TRANSLATOR,
 )
-from mpemu.unit import OPTIMISED, QUICK, Kind
+from mpemu.unit import GENERATIONS, MAX_DISTANCE, OPTIMISED, QUICK, Kind
 
 RANK_SIZE = 4
 """Bytes in front of a region's code that hold its rank."""
@@ -89,8 +92,9 @@ def warm(h: Native, record: Value, points: Value) -> None:
     number = pool.udiv(RECORD_PAGE)
     has_window = h.get(h.at(h.s.regime, REGIME.offset["window_reads"])) != 0
     windowed = has_window & (tier.get() == OPTIMISED)
-    rank = (tier.get() << 1) + windowed.zext(64)
-    with h.when(h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3, rank) == 0):
+    rank = ((tier.get() << 1) + windowed.zext(64)) * GENERATIONS
+    by_exit = (points == POINTS_PER_EXIT).zext(64)
+    with h.when(h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3, rank, by_exit) == 0):
         h.put(heat, 0, 32)
 
 
@@ -100,23 +104,54 @@ def _rank(h: Native, handler: Value) -> Value:
 
 
 @native
-def request_region(h: Native, number: Value, offset: Value, rank: Value) -> None:
-    """Ask for the region at ``offset`` of the pool's page ``number``: 1, or 0 if there is no free slot."""
+def request_region(h: Native, number: Value, offset: Value, rank: Value, by_exit: Value) -> None:
+    """Ask for the region at ``offset`` of the pool's page ``number``, which is the current one: 1, or 0 if there is no
+    free slot. ``by_exit``: a region has just led there."""
     for attempt in range(ATTEMPTS):
         slot = (h.s.hartid * ATTEMPTS + attempt) & (REQUESTS - 1)
         request = h.s.translator + slot * REQUEST.size + TRANSLATOR.offset["requests"]
         state = h.at(request, REQUEST.offset["state"])
         _, mine = h.b.compare_exchange(state, Value(0, 64), Value(1, 64))
         with h.when(mine):
-            h.put(h.at(request, REQUEST.offset["offset"]), offset)
-            h.put(h.at(request, REQUEST.offset["rank"]), rank)
-            copy = _code_page(h, number) + CODE_PAGE.offset["copy"]
-            copy_page(h, h.at(request, REQUEST.offset["page"]), copy)
+            left = h.s.rp - h.s.records
+            left_page = left.udiv(RECORD_PAGE)
+            here = (h.s.records + number * RECORD_PAGE - h.s.delta).sra(3)
+            for name, value in (
+                ("hart", h.s.hartid),
+                ("offset", offset),
+                ("rank", rank),
+                ("page", number),
+                ("left_page", (by_exit != 0).mux(left_page + 1, 0)),
+                ("left_offset", (left - left_page * RECORD_PAGE) >> 3),
+                ("left_distance", (h.s.left_page - here).sra(12)),
+                ("count", h.call("list_pages", h.b.from_pointer(h.at(request, REQUEST.offset["around"])), here)),
+            ):
+                h.put(h.at(request, REQUEST.offset[name]), value)
             h.put(state, 2, order="release")
             h.s.requests = h.s.requests + 1
             h.call("signal", h.get(_shared(h, "doorbell")))
             h.ret(1)
     h.s.requests_dropped = h.s.requests_dropped + 1
+
+
+@native
+def list_pages(h: Native, target: Value, here: Value) -> None:
+    """Write to ``target`` what the current regime's ITLB knows, as REQUEST.around wants it, by distance from the page
+    at ``here``: how many there are."""
+    count = h.local(0)
+
+    def look(i: Value) -> None:
+        entry = h.s.regime + i * ITLB_ENTRY.size + REGIME.offset["itlb"]
+        tag = h.get(h.at(entry, ITLB_ENTRY.offset["tag"]))
+        distance = (tag - here).sra(12)
+        pool = h.get(h.at(entry, ITLB_ENTRY.offset["delta"])) + (tag << 3) - h.s.records
+        is_near = (distance + MAX_DISTANCE).leu(2 * MAX_DISTANCE)
+        with h.when(((tag & (PAGE - 1)) == 0) & is_near & pool.ltu(h.s.record_next * RECORD_PAGE)):
+            h.put(h.at(target, count.get() << 3), (distance << 32) | pool.udiv(RECORD_PAGE))
+            count.set(count.get() + 1)
+
+    for_each(h, ITLB_ENTRIES, look)
+    h.ret(count.get())
 
 
 @native
@@ -177,12 +212,12 @@ def refit(h: Native, record: Value) -> None:
                     h.put(h.at(record, HANDLER), code.lo(32))
                     h.ret(1)
 
-            with h.when(rank == wanted):
+            with h.when(rank.udiv(GENERATIONS) == wanted // GENERATIONS):
                 for_each(h, count, compare)
 
         _regions_of(h, page - 1, look)
     with h.when((after & (HEAT_ROUND // 4 - 1)) == POINTS_PER_SAMPLE):
-        h.call("request_region", number, offset, Kind(OPTIMISED).rank)
+        h.call("request_region", number, offset, Kind(OPTIMISED).rank, 0)
 
 
 def _regions_of(h: Native, page: Value, body: Callable[[Value, str], object]) -> None:

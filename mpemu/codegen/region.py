@@ -2,7 +2,8 @@
 
 A region is a handler like any other (handlers.py: same signature), reached by the record of its first instruction,
 which it finds by %rp. So it does not matter where its pages lie in the guest's and in the host's address space: it
-depends on the pages' bytes alone, and on their distances, which it checks at its entry. It leaves by dispatching the
+depends on the pages' bytes alone, and on their distances. Pages beside the head's are compared at the entry; the region
+goes there only if they are what it was made from, and leaves to what is there otherwise. It leaves by dispatching the
 record at which the interpreter, or another region, goes on:
 
 - *dispatch*: the next instruction is elsewhere, at a known place;
@@ -55,12 +56,14 @@ class RegionIr:
     """A region as LLVM IR.
 
     ``entries``: page offsets at which it can be entered. ``pages``: (distance in pages from the head's page, content),
-    the head's page first."""
+    the head's page first. ``contains``, ``left_out``: see Unit."""
 
     text: str
     instructions: int
     entries: tuple[int, ...]
     pages: tuple[tuple[int, bytes], ...]
+    contains: tuple[int, ...]
+    left_out: tuple[int, ...]
     places: tuple[int, ...] = ()
     """See codegen/origins.py."""
 
@@ -119,6 +122,8 @@ class _Context:
         self._base: Value = Value(0, 64)
         self._pending = 0
         self._leader = region.head
+        self._pages_here = {0}
+        self._other_pages = [distance for distance in sorted(region.pages) if distance]
         self._exits: dict[str, None] = {}
         self._located = located
         self.places: list[int] = []
@@ -153,6 +158,7 @@ class _Context:
             only = self.region.predecessors[leader] == {before} and leader not in self.region.entries
             b.place(self.labels[leader])
             self._leader = leader
+            self._pages_here = self.region.pages_of(leader) | {0}
             self.x.begin(only)
             self.f.begin(only)
             self.memory.begin(only)
@@ -211,10 +217,21 @@ class _Context:
                 self.leave("poll", target, retired)
             b.place(go_on)
         if target in self.labels:
+            for fits in self._conditions(target):
+                enter, leave = b.label(), b.label()
+                b.branch_if(fits, enter, leave, True)
+                with b.aside(leave):
+                    self.leave("dispatch", target, retired)
+                b.place(enter)
             self.save(retired)
             b.branch(self.labels[target])
         else:
             self.leave("dispatch", target, retired)
+
+    def _conditions(self, target: int) -> list[str]:
+        """What must be 1 for the block at ``target`` to be there: of the pages that nothing is known about here,
+        whether they are what the region was made from."""
+        return [_fits(distance) for distance in sorted(self.region.pages_of(target) - self._pages_here)]
 
     def save(self, retired: Value) -> None:
         """Another block of the region follows."""
@@ -242,9 +259,17 @@ class _Context:
         with b.aside(attend):
             self.leave("attend", target, retired)
         b.place(go_on)
-        cases = " ".join(f"i64 {site}, label %{label}" for site, label in sites.items())
+        conditions = {site: (b.label(), self._conditions(site)) for site in sites}
+        cases = " ".join(f"i64 {site}, label %{label}" for site, (label, _) in conditions.items())
         relative = target - Value("%page", 64, b)
         b.terminate(f"switch i64 {relative.raw}, label %{elsewhere} [ {cases} ]")
+        for site, (label, needed) in conditions.items():
+            b.place(label)
+            for fits in needed:
+                label = b.label()
+                b.branch_if(fits, label, elsewhere, True)
+                b.place(label)
+            b.branch(sites[site])
         with b.aside(elsewhere):
             self.leave("goto", target, retired)
 
@@ -288,28 +313,27 @@ class _Context:
         self.b.prologue(entry)
 
     def _check_pages(self, entry: Builder) -> None:
-        """The pages around are those that the region was made from, or the interpreter goes on."""
+        """Find out which of the pages around are those that the region was made from. (None of this changes before the
+        region is left.)"""
         page = Value("%page", 64, entry)
-        others = [distance for distance in sorted(self.region.pages) if distance]
+        others = self._other_pages
         if others:
             self.module.declare(f"@{PAGE_NUMBERS} = dso_local global [{len(others)} x i32] zeroinitializer")
         for i, distance in enumerate(others):
             address = page + distance * PAGE
             slot = itlb_entry(entry, address)
             tag = entry.load(entry.pointer(slot, ITLB_ENTRY.offset["tag"]))
-            known, right = entry.label(), entry.label()
-            entry.branch_if((tag == address).raw, known, "unfit", True)
-            entry.place(known)
-            records = entry.load(entry.pointer(slot, ITLB_ENTRY.offset["delta"])) + (address << 3)
-            found = entry.load(entry.pointer(entry.to_pointer(records), PAGE_NUMBER), 32)
-            wanted = entry.load(entry.pointer(f"@{PAGE_NUMBERS}", 4 * i), 32)
-            entry.branch_if((found == wanted).raw, right, "unfit", True)
-            entry.place(right)
+            known, delta = tag == address, entry.load(entry.pointer(slot, ITLB_ENTRY.offset["delta"]))
+            wanted = entry.pointer(f"@{PAGE_NUMBERS}", 4 * i)
+            numbers = delta + ((address << 3) + PAGE_NUMBER)
+            number = known.mux(numbers, entry.from_pointer(wanted))  # where something can be read, in any case
+            same = entry.load(entry.to_pointer(number), 32) == entry.load(wanted, 32)
+            entry.line(f"{_fits(distance)} = and i1 {known.raw}, {same.raw}")
 
     # -- exits
     def _define_exits(self) -> None:
         b = self.b
-        if self.uses_fp or len(self.region.pages) > 1:
+        if self.uses_fp:
             b.place("unfit")
             self._tail_to("h_region_unfit", "%rp", Value("%cnt", 64, b))
         if self.memory.windowed:
@@ -339,6 +363,7 @@ class _Context:
         if kind == "dispatch":
             offset = b.load(rp, 32).zext(64)
             with b.when(offset.ltu(b.load(b.pointer("%st", HART.offset["regions_start"]))), likely=False):
+                b.store(b.pointer("%st", HART.offset["left_page"]), Value("%page", 64, b))
                 self._tail_to("h_leave", rp, count)
             self._tail(b.pointer("%tbl", offset), rp, count)
         else:
@@ -384,6 +409,10 @@ class _Context:
         b = self.b
         result = b.op(f"musttail call {CC} i64 {target}(ptr %st, ptr {rp}, i64 {count.raw}, ptr %tlb, ptr %tbl)")
         b.terminate(f"ret i64 {result}")
+
+
+def _fits(distance: int) -> str:
+    return f"%fits{'_' if distance < 0 else ''}{abs(distance)}"
 
 
 def itlb_entry(b: Builder, address: Value) -> str:
@@ -559,7 +588,12 @@ def region_ir(
         places = context.places
     pages = region.pages
     ordered = ((0, pages[0]), *((distance, pages[distance]) for distance in sorted(pages) if distance))
-    return RegionIr(module.text(), len(region.steps), region.entries, ordered, tuple(places))
+    contains = {distance: 0 for distance, _ in ordered}
+    for leader in region.leaders:
+        for step in region.block(leader):
+            contains[step.at >> 12] |= 1 << (step.at % PAGE // 2)
+    found = tuple(contains.values()), tuple(sorted(region.left_out)), tuple(places)
+    return RegionIr(module.text(), len(region.steps), region.entries, ordered, *found)
 
 
 assert PAGE_NUMBER < RECORD_PAGE

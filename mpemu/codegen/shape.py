@@ -16,7 +16,7 @@ from mpemu.codegen.facts import facts
 from mpemu.codegen.records import Variant
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import Insn, decode
-from mpemu.layout import PAGE
+from mpemu.layout import ITLB_ENTRIES, PAGE
 from mpemu.unit import BEST, Kind
 
 MAX_INSNS = 500
@@ -53,6 +53,11 @@ class Step:
         return self.at + self.length
 
     @property
+    def straddles(self) -> bool:
+        """It lies on two pages."""
+        return self.at >> 12 != self.behind - 1 >> 12
+
+    @property
     def closes_loop(self) -> bool:
         return self.target is not None and self.target <= self.at
 
@@ -84,10 +89,13 @@ class Shape:
         self.steps: dict[int, Step] = {}
         self.pages: dict[int, bytes] = {}
         """The pages that the region depends on, by their distance from the head's."""
+        self.left_out = set[int]()
+        """Places that the region leads to, which were not reached yet."""
         self._call_sites: dict[int, set[int]] = {}
         self._resumed = set[int]()
         leaders = {head}
         self._grow(leaders)
+        self.left_out -= self.steps.keys()
         self._starts = frozenset(leaders & self.steps.keys())
         self.spins = {s.at for s in self.steps.values() if self._only_waits(s)}
         self.returns = self._returns()
@@ -112,6 +120,10 @@ class Shape:
                 step = self._decode(at)
                 if step is None:
                     break
+                if step.straddles:
+                    if at == self.head:  # it has no record of its own
+                        return
+                    leaders.add(at)
                 self.steps[at] = step
                 follow = self._follow(step)
                 for place in follow:
@@ -142,11 +154,15 @@ class Shape:
         return (step.target,)
 
     def _is_reached(self, place: int) -> bool:
-        return self._page(place >> 12) is not None and self._source.reached(place)
+        if not self._source.reached(place):
+            self.left_out.add(place)
+            return False
+        return self._page(place >> 12) is not None
 
     def _page(self, distance: int) -> bytes | None:
         if distance not in self.pages:
-            if len(self.pages) == MAX_PAGES:
+            # of two pages with one place in the ITLB a hart would never have both
+            if len(self.pages) == MAX_PAGES or any((distance - other) % ITLB_ENTRIES == 0 for other in self.pages):
                 return None
             page = self._source.page(distance)
             if page is None:
@@ -207,6 +223,11 @@ class Shape:
         return not read & written
 
     # -- its graph
+    def pages_of(self, leader: int) -> set[int]:
+        """The pages that the block at ``leader`` lies on: one, if it is not an instruction across the end of a page."""
+        step = self.steps[leader]
+        return {step.at >> 12, step.behind - 1 >> 12}
+
     def block(self, leader: int) -> Iterator[Step]:
         """The steps from ``leader`` to the next leader or the end."""
         at = leader
@@ -222,7 +243,7 @@ class Shape:
         behind calls, and behind instructions that are left to the interpreter."""
         again = {s.target for s in self.steps.values() if s.target is not None and s.closes_loop}
         behind = {s.behind for s in self.steps.values() if s.is_call}
-        wanted = {at for at in (again | behind | self._resumed) & self._starts if 0 <= at < PAGE}
+        wanted = {at for at in (again | behind | self._resumed) & self._starts if self.pages_of(at) == {0}}
         waiting = {s.target for s in self.steps.values() if s.at in self.spins}
         if self.head not in self._starts:
             return ()

@@ -25,6 +25,7 @@ from mpemu.layout import (
 )
 
 FETCH_ACCESS_FAULT = 1
+REACHED_SIZE = 8 * CODE_PAGE.item["reached"].count
 LINE = 64
 """Bytes that the block loops move at once (a vector of eight u64)."""
 
@@ -202,6 +203,7 @@ def code_page(h: Native, host: Value, page: Value) -> None:
         h.ret(records)
     h.put(source, host)
     copy_page(h, h.at(copy), host)
+    fill_block(h, h.at(descriptor, CODE_PAGE.offset["reached"]), REACHED_SIZE, 0)
     with h.when(number.ltu(h.s.record_high)):
         fill_block(h, h.at(records), RECORD_PAGE, 0)
     with h.otherwise():  # never used: zeros that need not even be in memory yet

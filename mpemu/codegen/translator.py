@@ -19,20 +19,22 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mpemu.codecache import CodeCache, units_key
 from mpemu.codecache_upkeep import evict
 from mpemu.codegen.compilers import PR_SET_NAME, PR_SET_PDEATHSIG, Compilers, Job
 from mpemu.codegen.publication import Publication
+from mpemu.codegen.surroundings import CodePages, Surroundings
 from mpemu.fence import order_fence
+from mpemu.isa.value import signed
 from mpemu.layout import PAGE, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.private_file import Refused
-from mpemu.unit import Dependencies, Kind, Unit, page_digest, satisfied
+from mpemu.unit import OPTIMISED, Dependencies, Kind, Unit, fits, page_digest
 from mpemu.vcpu.blob_file import read_blob
 
 PROCESS_NAME = b"mpemu-transl"
@@ -46,27 +48,38 @@ READY = 2
 
 
 Place = tuple[bytes, int, Kind]
-"""Digest of the head page, offset in it, and what is to be made."""
+"""Digest of the head page, offset in it, and what is made for it, first."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A place that is hot; ``pages`` by their distance from its own."""
+    """A place that is hot, at ``head`` of the page at distance 0. ``left``: the distance of the page at which the
+    region was entered that leads there, and the offset."""
 
     head: int
-    pages: Mapping[int, bytes]
+    code: Surroundings
     kind: Kind
-
-    def page(self, distance: int) -> bytes | None:
-        return self.pages.get(distance)
+    left: tuple[int, int] | None = None
 
     @cached_property
     def digest(self) -> bytes:
-        return page_digest(self.pages[0])
+        return page_digest(self.code.page(0) or b"")
 
     @property
     def place(self) -> Place:
-        return self.digest, self.head, self.kind
+        return self.digest, self.head, self.kind.first
+
+    @property
+    def job(self) -> Job:
+        return Job((*self.place, self.kind.generation), self.head, self.code, self.kind)
+
+
+class Made(NamedTuple):
+    """Of a unit, what is needed to make it anew."""
+
+    head: int
+    kind: Kind
+    left_out: tuple[int, ...]
 
 
 class Submits(Protocol):
@@ -77,11 +90,17 @@ class Translator:
     """What has been translated, and what is to be done. ``requests`` are the slots in shared memory; ``cache`` is None
     if nothing is kept on disk."""
 
-    def __init__(self, publication: Publication, requests: Any, cache: CodeCache | None, limit: int) -> None:
+    def __init__(
+        self, publication: Publication, requests: Any, code: CodePages, cache: CodeCache | None, limit: int
+    ) -> None:
         self._publication, self._view, self._requests = publication, publication.view, requests
-        self._cache, self._limit = cache, limit
+        self._code, self._cache, self._limit = code, cache, limit
         self._known: dict[Place, list[Dependencies]] = {}
         """By place: from what it has been translated, or was tried in vain."""
+        self._newest: dict[Place, Made] = {}
+        """By place where it can be entered: the unit that was made there last."""
+        self._reached: dict[bytes, int] = {}
+        """By page: what units contain. Harts that have these units may decode nothing of it."""
         self._unsaved: dict[bytes, list[Unit]] = {}
         self._has_written = False
         self._write_at = 0.0
@@ -97,11 +116,26 @@ class Translator:
         for slot in self._requests:
             if slot.state == READY:
                 order_fence()
-                kind = Kind.of_rank(slot.rank)
-                request = Request(slot.offset & (PAGE - 2), {0: bytes(slot.page)}, kind)
+                request = self._read(slot)
                 order_fence()
                 slot.state = 0
                 self._answer(request)
+
+    def _read(self, slot: Any) -> Request:
+        """A hart's request; its pages are read when they are needed."""
+        hart = slot.hart
+        pages = {signed(entry, 64) >> 32: entry & 0xFFFF_FFFF for entry in slot.around[: slot.count]}
+        left = None
+        if slot.left_page:
+            left = (slot.left_distance, slot.left_offset)
+            pages.setdefault(slot.left_distance, slot.left_page - 1)
+        pages[0] = slot.page
+
+        def read(distance: int) -> tuple[bytes, int]:
+            page, reached = self._code.read(hart, pages[distance])
+            return page, reached | self._reached.get(page_digest(page), 0)
+
+        return Request(slot.offset & (PAGE - 2), Surroundings(pages, read), Kind.of_rank(slot.rank), left)
 
     def _answer(self, request: Request) -> None:
         if self._is_known(request):
@@ -111,20 +145,35 @@ class Translator:
             if self._is_known(request):
                 return
         assert self.compilers
-        job = Job(request.place, request.head, request.pages, request.kind)
-        if self._publication.is_full or not self.compilers.submit(job):
+        wanted = self._renewal(request) or request
+        if self._publication.is_full or not self.compilers.submit(wanted.job):
             self._view.dropped += 1
 
     def _is_known(self, request: Request) -> bool:
-        return any(satisfied(made_from, request.page) for made_from in self._known.get(request.place, ()))
+        return any(fits(made_from, request.code.page) for made_from in self._known.get(request.place, ()))
+
+    def _renewal(self, request: Request) -> Request | None:
+        """Rather than the place, the unit that leads to it, which left it out as it had not been reached: both become
+        one region. That is done at most GENERATIONS - 1 times; then the place gets a region of its own."""
+        if not request.left:
+            return None
+        distance, offset = request.left
+        code = request.code.from_page(distance)
+        digest = page_digest(code.page(0) or b"")
+        for windowed in (True, False):
+            made = self._newest.get((digest, offset, Kind(OPTIMISED, windowed)))
+            if made and request.head - distance * PAGE in made.left_out and (kind := made.kind.renewed):
+                return Request(made.head, code, kind)
+        return None
 
     def done(self, job: Job, result: Unit | str) -> None:
         """A compiler has finished a job, or says why it has failed."""
         if isinstance(result, str):
             self._view.failed += 1
             say(f"some guest code can't be translated, and is interpreted; this is a bug: {result}")
-            tried = tuple((distance, page_digest(page)) for distance, page in sorted(job.pages.items()))
-            self._known.setdefault((page_digest(job.pages[0]), job.head, job.kind), []).append(tried)
+            tried = tuple((distance, page_digest(page)) for distance, page in sorted(job.code.seen().items()))
+            place = page_digest(job.code.page(0) or b""), job.head, job.kind.first
+            self._known.setdefault(place, []).append(tried)
             return
         unit = result
         if self._publish(unit):
@@ -139,10 +188,17 @@ class Translator:
     # -- publishing
     def _publish(self, unit: Unit) -> bool:
         """Whether this was news for the harts. What there is no room for counts as known, too."""
-        for place in unit.entries:
-            known = self._known.setdefault((unit.dependencies[0][1], place, unit.kind), [])
+        made = Made(unit.head, unit.kind, unit.left_out)
+        for offset in unit.entries:
+            place = unit.dependencies[0][1], offset, unit.kind.first
+            known = self._known.setdefault(place, [])
             if unit.dependencies not in known:
                 known.append(unit.dependencies)
+            newest = self._newest.get(place)
+            if newest is None or newest.kind.generation <= unit.kind.generation:
+                self._newest[place] = made
+        for (_, digest), contained in zip(unit.dependencies, unit.contains, strict=False):
+            self._reached[digest] = self._reached.get(digest, 0) | contained
         if not unit.code or self._publication.has(unit):
             return False
         if not self._publication.has_room(unit):
@@ -246,24 +302,34 @@ def settle() -> None:
 
 
 def main(
-    isa: str, blob: str, segment: str, regions: str, doorbell: str, limit: str, root: str, size: str, located: str = ""
+    isa: str,
+    blob: str,
+    segment: str,
+    regions: str,
+    decoded: str,
+    doorbell: str,
+    limit: str,
+    root: str,
+    size: str,
+    located: str = "",
 ) -> None:
     """Serve until TRANSLATOR.stop.
 
-    ``segment``, ``regions`` and ``doorbell`` are descriptors; ``limit`` is the number of compilers, ``root`` the
-    directory of the cache or empty, ``size`` the bytes that it may have; ``located``, if not empty: units have
-    origins (codegen/origins.py), and a directory of their own.
+    ``segment``, ``regions``, ``decoded`` (harts' code pages) and ``doorbell`` are descriptors; ``limit`` is the number
+    of compilers, ``root`` the directory of the cache or empty, ``size`` the bytes that it may have; ``located``, if not
+    empty: units have origins (codegen/origins.py), and a directory of their own.
     """
     settle()
     file = read_blob(Path(blob))
     key = units_key(Path(blob), file.digest, bool(located))
     first_offset = -(-len(file.code) // mmap.PAGESIZE) * mmap.PAGESIZE
     shared, code, bell = mmap.mmap(int(segment), TRANSLATOR.size), mmap.mmap(int(regions), 0), int(doorbell)
-    for mapping in (shared, code):
+    pages = mmap.mmap(int(decoded), 0, prot=mmap.PROT_READ)
+    for mapping in (shared, code, pages):
         mapping.madvise(mmap.MADV_DONTFORK)  # compilers have no business there
     requests = (REQUEST.ctype * REQUESTS).from_buffer(shared, TRANSLATOR.offset["requests"])
     publication = Publication(shared, code, first_offset)
-    translator = Translator(publication, requests, open_cache(root, key, isa), int(size))
+    translator = Translator(publication, requests, CodePages(pages), open_cache(root, key, isa), int(size))
 
     def compile_jobs(connection: socket.socket) -> None:
         from mpemu.codegen.compiling import serve

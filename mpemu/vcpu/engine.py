@@ -8,21 +8,13 @@ from typing import Any
 
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.state import STATE
-from mpemu.layout import (
-    CODE_PAGE,
-    HART,
-    LINES,
-    PAGE,
-    RECORD_PAGE_SIZE,
-)
+from mpemu.layout import HART, LINES, PAGE, RECORD_PAGE_SIZE, RECORD_PAGES
 from mpemu.memory import MachineMemory
 from mpemu.vcpu.blob import Blob
 from mpemu.vcpu.exits import ExitReason
 from mpemu.vcpu.hostcalls import HOST_FUNCTIONS
 from mpemu.vcpu.sampler import RUNNING
 
-RECORD_PAGES = 1280
-"""Code pages that a hart's decode cache holds: some 64 MiB of address space, committed as code is met."""
 ALL_ONES = (1 << 64) - 1
 
 
@@ -54,11 +46,10 @@ class Engine:
         machine = memory.machine
         pages = (memory.ram_size + sum(machine.rom_size)) // PAGE
         self._records, records = _anonymous(RECORD_PAGES * RECORD_PAGE_SIZE)
-        # a page more: the decoder may look two bytes behind the last copy
-        self._code_pages, code_pages = _anonymous(RECORD_PAGES * CODE_PAGE.size + PAGE)
         self._page_index, page_index = _anonymous(-(-4 * pages // PAGE) * PAGE)
         hart = self.hart
-        hart.records, hart.code_pages, hart.page_index = records, code_pages, page_index
+        hart.records, hart.page_index = records, page_index
+        hart.code_pages = memory.code_pages_address(index)
         hart.record_pages, hart.record_next, hart.record_high = RECORD_PAGES, 0, 0
         hart.host = ctypes.addressof(self._host)
         hart.handlers, hart.regions_start = blob.base, blob.regions_start

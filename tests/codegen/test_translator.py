@@ -8,7 +8,8 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from mpemu.codegen import compilers as compilers_module
 from mpemu.codegen import translator as module
 from mpemu.codegen.compilers import Compilers, Job
 from mpemu.codegen.publication import PLACE_SIZE, Publication
+from mpemu.codegen.surroundings import ALL_REACHED, CodePages, Surroundings
 from mpemu.codegen.translator import READY, Translator
-from mpemu.layout import PAGE, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.layout import CODE_PAGE, CODE_PAGES_SIZE, PAGE, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.unit import BEST, Unit, page_digest
 
 LIMIT = 1 << 30
@@ -55,23 +57,53 @@ class Bench:
         self.shared, self.code = mmap.mmap(-1, TRANSLATOR.size), mmap.mmap(-1, room)
         self.requests = (REQUEST.ctype * REQUESTS).from_buffer(self.shared, TRANSLATOR.offset["requests"])
         self.view: Any = TRANSLATOR.view(self.shared)
+        self.decoded = mmap.mmap(-1, 2 * CODE_PAGES_SIZE)
         self.jobs = Jobs()
         self.start(cache)
 
     def start(self, cache: CodeCache | None) -> None:
-        self.translator = Translator(Publication(self.shared, self.code, 0), self.requests, cache, LIMIT)
+        decoded = CodePages(self.decoded)
+        self.translator = Translator(Publication(self.shared, self.code, 0), self.requests, decoded, cache, LIMIT)
         self.translator.compilers = self.jobs
 
-    def ask(self, *places: tuple[int, int]) -> list[tuple[int, bytes]]:
-        """Request (offset, page)s; what compilers were asked for."""
+    def has_decoded(self, number: int, reached: int) -> None:
+        """Hart 1 has page ``number`` in its decode cache, in the place of that number; ``reached``: a bit per slot."""
+        start = CODE_PAGES_SIZE + number * CODE_PAGE.size
+        bits, copy = (start + CODE_PAGE.offset[name] for name in ("reached", "copy"))
+        self.decoded[bits : bits + 256] = reached.to_bytes(256, "little")
+        self.decoded[copy : copy + PAGE] = page(number)
+
+    def jobs_for(
+        self,
+        *places: tuple[int, int],
+        around: Mapping[int, int] | None = None,
+        reached: Mapping[int, int] | None = None,
+        left: tuple[int, int] | None = None,
+    ) -> list[Job]:
+        """Request (offset, page)s: what compilers were asked for. ``around``: pages by distance; ``reached``: bits by
+        page, else all; ``left``: distance and offset of the entry of the region that leads there."""
+        others = dict(around or {})
+        for number in {number for _, number in places} | set(others.values()):
+            self.has_decoded(number, (reached or {}).get(number, ALL_REACHED))
         for slot, (offset, number) in enumerate(places):
             request = self.requests[slot]
-            request.offset, request.rank, request.page[:] = offset, BEST.rank, page(number)
+            request.hart, request.offset, request.rank, request.page = 1, offset, BEST.rank, number
+            request.count = len(others)
+            for index, (distance, other) in enumerate(others.items()):
+                request.around[index] = distance << 32 | other
+            request.left_page = 0
+            if left:
+                request.left_distance, request.left_offset = left
+                request.left_page = others[left[0]] + 1
             request.state = READY
         self.translator.serve()
         assert not any(request.state for request in self.requests)
         jobs, self.jobs.jobs = self.jobs.jobs, []
-        return [(job.head, job.pages[0]) for job in jobs]
+        return jobs
+
+    def ask(self, *places: tuple[int, int], around: Mapping[int, int] | None = None) -> list[tuple[int, bytes | None]]:
+        """The same: only (offset, page)s."""
+        return [(job.head, job.code.page(0)) for job in self.jobs_for(*places, around=around)]
 
     def settle(self) -> None:
         """Do all that waits, as if time had passed."""
@@ -88,7 +120,7 @@ def open_cache(tmp_path: Path) -> Callable[[], CodeCache]:
 def test_a_request_is_compiled_published_and_known() -> None:
     bench = Bench(None)
     assert bench.ask((2, 7)) == [(2, page(7))]
-    bench.translator.done(Job((), 2, {0: page(7)}), unit(2, 7))
+    bench.translator.done(Job((), 2, Surroundings.of({0: page(7)})), unit(2, 7))
     assert bench.view.published == bench.view.units_translated == 1
     assert (bench.view.instructions, bench.view.compile_us, bench.view.code_bytes) == (5, 100, 64 + PLACE_SIZE)
     assert bench.ask((2, 7), (4, 7), (2, 8)) == [(4, page(7)), (2, page(8))]
@@ -97,7 +129,7 @@ def test_a_request_is_compiled_published_and_known() -> None:
 @pytest.mark.parametrize("result", ["LLVM is unhappy", unit(2, 7, code=b"")])
 def test_what_was_in_vain_is_not_tried_again(result: Unit | str, capfd: pytest.CaptureFixture[str]) -> None:
     bench = Bench(None)
-    bench.translator.done(Job((), 2, {0: page(7)}), result)
+    bench.translator.done(Job((), 2, Surroundings.of({0: page(7)})), result)
     assert bench.ask((2, 7)) == []
     assert bench.view.published == bench.view.units_translated == 0
     assert bench.view.failed == isinstance(result, str)
@@ -105,18 +137,62 @@ def test_what_was_in_vain_is_not_tried_again(result: Unit | str, capfd: pytest.C
 
 
 def test_a_unit_of_several_pages_is_known_where_all_of_them_are() -> None:
-    """Requests tell their own page only: a unit of two does not answer them, but is not published twice."""
+    """Or where nobody knows what is there; with another page it is to be made from that."""
     bench = Bench(None)
-    for _ in range(2):
-        assert bench.ask((2, 7)) == [(2, page(7))]
-        bench.translator.done(Job((), 2, {0: page(7), 1: page(8)}), unit(2, 7, 8))
-    assert bench.view.published == bench.view.units_translated == 1
+    bench.translator.done(Job((), 2, Surroundings.of({0: page(7), 1: page(8)})), unit(2, 7, 8))
+    assert bench.ask((2, 7)) == bench.ask((2, 7), around={1: 8, 3: 9}) == []
+    (job,) = bench.jobs_for((2, 7), around={1: 9})
+    assert (job.code.page(0), job.code.page(1), job.code.page(2)) == (page(7), page(9), None)
+
+
+def test_a_job_knows_what_was_reached() -> None:
+    """By the hart that asks, on pages that it can jump to; and by whoever made what is known."""
+    bench = Bench(None)
+    made = replace(unit(2, 7, 8), contains=(0, 1 << 9))
+    bench.translator.done(Job((), 2, Surroundings.of(dict(made.pages))), made)
+    (job,) = bench.jobs_for((4, 9), around={-1: 8, 5: 10}, reached={9: 1 << 2, 8: 1 << 3})
+    reached = {place for place in range(-PAGE, PAGE, 2) if job.code.is_reached(place)}
+    assert reached == {4, -PAGE + 6, -PAGE + 18}
+    assert job.code.distances == {0, -1, 5}
+
+
+def test_numbers_that_lead_nowhere() -> None:
+    """Requests are in memory that harts write."""
+    bench = Bench(None)
+    for slot in bench.requests:
+        slot.hart, slot.page, slot.left_page, slot.count = 99, 1 << 40, 1 << 41, 1 << 60
+        slot.rank, slot.state = BEST.rank, READY
+    bench.translator.serve()
+    assert not any(slot.state for slot in bench.requests)
+    assert bench.jobs.jobs[0].code.page(0) == bytes(PAGE)
+
+
+def test_a_unit_is_made_anew_when_what_it_left_out_is_hot() -> None:
+    """Twice; then the place gets a region of its own."""
+    bench = Bench(None)
+    made = replace(unit(2, 7), entries=(2, 8), left_out=(PAGE + 6, PAGE + 10, PAGE + 14, 20))
+    for generation in (0, 1, 2):
+        made = replace(made, kind=replace(BEST, generation=generation))
+        bench.translator.done(Job((), 2, Surroundings.of(dict(made.pages)), made.kind), made)
+        (job,) = bench.jobs_for((10, 9), around={-1: 7}, left=(-1, 8))
+        if generation < 2:
+            assert (job.head, job.kind, job.code.page(0), job.code.page(1)) == (2, made.kind.renewed, page(7), page(9))
+    assert (job.head, job.kind, job.code.page(0), job.code.page(-1)) == (10, BEST, page(9), page(7))
+
+
+def test_what_a_unit_left_out_for_another_reason_gets_a_region() -> None:
+    bench = Bench(None)
+    made = replace(unit(2, 7), left_out=(20,))
+    bench.translator.done(Job((), 2, Surroundings.of(dict(made.pages))), made)
+    for offset, left in ((10, (-1, 2)), (20, (-1, 2)), (20, (-1, 6))):
+        (job,) = bench.jobs_for((offset, 9), around={-1: 7}, left=left)
+        assert (job.head, job.kind) == (offset, BEST)
 
 
 def test_the_next_run_publishes_what_this_one_has_found(open_cache: Callable[[], CodeCache]) -> None:
     bench = Bench(open_cache())
     for each in (unit(2, 7), unit(4, 7, 8), unit(6, 7, code=b"")):
-        bench.translator.done(Job((), each.head, dict(each.pages)), each)
+        bench.translator.done(Job((), each.head, Surroundings.of(dict(each.pages))), each)
     bench.settle()
     again = Bench(open_cache())
     again.settle()
@@ -139,13 +215,13 @@ def test_a_new_translator_goes_on(open_cache: Callable[[], CodeCache]) -> None:
     bench = Bench(open_cache())
     open_cache().save([unit(2, 7)])
     bench.settle()
-    bench.translator.done(Job((), 4, {0: page(7)}), unit(4, 7))
+    bench.translator.done(Job((), 4, Surroundings.of({0: page(7)})), unit(4, 7))
     open_cache().save([unit(6, 7)])
     bench.start(open_cache())
     bench.settle()
     assert bench.view.published == 3
     assert bench.view.units_loaded == 2 and bench.view.units_translated == 1
-    bench.translator.done(Job((), 4, {0: page(7)}), unit(4, 7))
+    bench.translator.done(Job((), 4, Surroundings.of({0: page(7)})), unit(4, 7))
     assert bench.view.published == 3
 
 
@@ -161,8 +237,8 @@ def test_the_preload_leaves_room(open_cache: Callable[[], CodeCache]) -> None:
 
 def test_a_full_memory_drops() -> None:
     bench = Bench(None, room=4096)
-    bench.translator.done(Job((), 2, {0: page(7)}), unit(2, 7, code=bytes(4000)))
-    bench.translator.done(Job((), 4, {0: page(7)}), unit(4, 7, code=bytes(200)))
+    bench.translator.done(Job((), 2, Surroundings.of({0: page(7)})), unit(2, 7, code=bytes(4000)))
+    bench.translator.done(Job((), 4, Surroundings.of({0: page(7)})), unit(4, 7, code=bytes(200)))
     assert (bench.view.published, bench.view.dropped) == (1, 1)
     assert bench.ask((4, 7)) == [], "it would not fit the next time either"
     bench.jobs.busy = True
@@ -179,9 +255,9 @@ def test_a_full_disk_is_told_once(
     monkeypatch.setattr("mpemu.codecache.write_private", full)
     bench = Bench(open_cache())
     for number in (7, 8):
-        bench.translator.done(Job((), 2, {0: page(number)}), unit(2, number))
+        bench.translator.done(Job((), 2, Surroundings.of({0: page(number)})), unit(2, number))
     bench.settle()
-    bench.translator.done(Job((), 4, {0: page(7)}), unit(4, 7))
+    bench.translator.done(Job((), 4, Surroundings.of({0: page(7)})), unit(4, 7))
     bench.settle()
     bench.translator.finish()
     assert capfd.readouterr().err.count("translations can't be kept there (No space left on device)") == 1
@@ -202,7 +278,7 @@ def test_a_lock_that_is_held_delays_writing(
 
     monkeypatch.setattr(CodeCache, "save", save)
     bench = Bench(open_cache())
-    bench.translator.done(Job((), 2, {0: page(7)}), unit(2, 7))
+    bench.translator.done(Job((), 2, Surroundings.of({0: page(7)})), unit(2, 7))
     bench.translator._write_at = 0
     while (wait := bench.translator.step()) == 0:
         pass
@@ -258,11 +334,13 @@ def work(connection: socket.socket) -> None:
     jobs = msgpack.Unpacker()
     while data := connection.recv(1 << 16):
         jobs.feed(data)
-        for head, pages, _ in jobs:
-            kind = pages[0][1][0]
+        for head, _, distances in jobs:
+            connection.sendall(msgpack.packb(distances[0]))
+            jobs.feed(connection.recv(1 << 16))
+            kind = next(jobs)[0][0]
             if kind == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            answer = "no" if kind == 1 else [[head], bytes(head), [0], b"", 0, 0, 3, 10, 64]
+            answer = "no" if kind == 1 else [[head], [0], bytes(head), [], [], b"", 0, 0, 3, 10, 64]
             connection.sendall(msgpack.packb(answer))
 
 
@@ -276,7 +354,7 @@ def pool() -> Iterator[Pool]:
 def test_compilers_answer(pool: Pool) -> None:
     assert pool.pids() == [], "none before there is work"
     for number in range(20):
-        assert pool.compilers.submit(Job(number, 1000 * number, {0: page(2)}))
+        assert pool.compilers.submit(Job(number, 1000 * number, Surroundings.of({0: page(2)})))
     pool.wait(20)
     assert len(pool.pids()) == 3
     for number in range(20):
@@ -285,13 +363,13 @@ def test_compilers_answer(pool: Pool) -> None:
 
 def test_a_job_is_done_once(pool: Pool) -> None:
     for _ in range(5):
-        assert pool.compilers.submit(Job("same", 2, {0: page(2)}))
+        assert pool.compilers.submit(Job("same", 2, Surroundings.of({0: page(2)})))
     pool.wait(1)
 
 
 def test_jobs_that_fail_or_kill(pool: Pool) -> None:
     for number in range(12):
-        pool.compilers.submit(Job(number, 2, {0: page(number % 3)}))
+        pool.compilers.submit(Job(number, 2, Surroundings.of({0: page(number % 3)})))
     pool.wait(12)
     assert [pool.done[n] for n in range(0, 12, 3)] == ["the compiler died of it"] * 4
     assert [pool.done[n] for n in range(1, 12, 3)] == ["no"] * 4
@@ -301,7 +379,7 @@ def test_jobs_that_fail_or_kill(pool: Pool) -> None:
 def test_compilers_killed_from_outside(pool: Pool) -> None:
     """A job is given to another compiler, once."""
     for number in range(30):
-        pool.compilers.submit(Job(number, 2, {0: page(2)}))
+        pool.compilers.submit(Job(number, 2, Surroundings.of({0: page(2)})))
         if number % 10 == 5:
             os.kill(pool.pids()[0], signal.SIGKILL)
     pool.wait(30)
@@ -310,6 +388,6 @@ def test_compilers_killed_from_outside(pool: Pool) -> None:
 
 def test_too_many_jobs(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilers_module, "MAX_WAITING", 4)
-    taken = [pool.compilers.submit(Job(number, 2, {0: page(2)})) for number in range(9)]
+    taken = [pool.compilers.submit(Job(number, 2, Surroundings.of({0: page(2)}))) for number in range(9)]
     assert taken == [True] * 7 + [False] * 2, "three at work, four waiting"
     pool.wait(7)

@@ -11,10 +11,24 @@ from typing import Any
 from mpemu.codegen.compilers import Job
 from mpemu.codegen.compiling import translate
 from mpemu.codegen.publication import Publication
+from mpemu.codegen.surroundings import CodePages
 from mpemu.codegen.translator import Translator
-from mpemu.layout import HART, HEAT, HEAT_ROUND, PAGE, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.layout import (
+    HART,
+    HEAT,
+    HEAT_ROUND,
+    ITLB_ENTRIES,
+    ITLB_ENTRY,
+    PAGE,
+    POINTS_PER_SAMPLE,
+    REGIME,
+    REGIMES,
+    REQUEST,
+    REQUESTS,
+    TRANSLATOR,
+)
 from mpemu.shm import Segment
-from mpemu.unit import OPTIMISED
+from mpemu.unit import OPTIMISED, Unit
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import QUANTUM, Lab
 from tests.codegen.native_hart import RAM
@@ -29,7 +43,9 @@ class AtOnce:
         self._lab, self._translator = lab, translator
 
     def submit(self, job: Job) -> bool:
-        self._translator.done(job, translate(self._lab.isa, self._lab.blob.symbols, job.pages, job.head, job.kind))
+        unit = translate(self._lab.isa, self._lab.blob.symbols, job.code, job.head, job.kind)
+        self._lab.units.append(unit)
+        self._translator.done(job, unit)
         return True
 
 
@@ -39,6 +55,8 @@ class TranslatedLab(Lab):
 
     def __init__(self, harts: int = 1, size: int = 1 << 20, tier: int = OPTIMISED) -> None:
         super().__init__(harts, size)
+        self.units: list[Unit] = []
+        """All that was translated."""
         self._segment = Segment("regions", TRANSLATOR.size)
         self.shared: Any = TRANSLATOR.view(self._segment.map)
         self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -50,7 +68,7 @@ class TranslatedLab(Lab):
             hart.hotness_2 = HEAT_ROUND  # never
         requests = (REQUEST.ctype * REQUESTS).from_buffer(self._segment.map, TRANSLATOR.offset["requests"])
         publication = Publication(self._segment.map, code, self.blob.regions_start)
-        self._translator = Translator(publication, requests, None, 0)
+        self._translator = Translator(publication, requests, CodePages(self.memory.code_pages.map), None, 0)
         self._translator.compilers = AtOnce(self, self._translator)
 
     def close(self) -> None:
@@ -88,16 +106,36 @@ class TranslatedLab(Lab):
         """Translate what begins at these physical addresses, and put it into use by all harts: how many regions are
         new. (None where there is nothing worth it.)"""
         before = self.shared.published
-        if not self.hart(hart).regime:  # it has not run yet
-            self.hart(hart).regime = self.memory.hart_address(hart) + HART.offset["regimes"]
+        view = self.hart(hart)
+        where = view.regime, view.delta
         for address in addresses:
-            self.hart(hart).heat[:] = [0] * HEAT  # as if not asked for yet
-            self.routine("warm", self.record(address, hart), 1, hart=hart)
+            view.heat[:] = [0] * HEAT  # as if not asked for yet
+            record = self.record(address, hart)
+            view.regime, view.delta = self._where(record, address, hart)
+            self.routine("warm", record, POINTS_PER_SAMPLE, hart=hart)
+            view.regime, view.delta = where
             self._translator.serve()
-        for index in range(len(self.engines)):
-            self.routine("use_new_regions", hart=index)
+        self.serve()
         published: int = self.shared.published
         return published - before
+
+    def serve(self) -> None:
+        """Translate what harts have asked for by themselves, and put it into use by all of them."""
+        self._translator.serve()
+        for index in range(len(self.engines)):
+            self.routine("use_new_regions", hart=index)
+
+    def _where(self, record: int, address: int, hart: int) -> tuple[int, int]:
+        """HART.regime and HART.delta as they were when the hart last ran the code at physical ``address``."""
+        first = self.memory.hart_address(hart) + HART.offset["regimes"]
+        page = record - address % PAGE * RECORD_BYTES_PER_CODE_BYTE
+        for regime in range(first, first + REGIMES * REGIME.size, REGIME.size):
+            itlb = (ITLB_ENTRY.ctype * ITLB_ENTRIES).from_address(regime + REGIME.offset["itlb"])
+            for entry in itlb:
+                known = (entry.delta + RECORD_BYTES_PER_CODE_BYTE * entry.tag) % (1 << 64)
+                if entry.tag % PAGE == 0 and known == page:
+                    return regime, entry.delta
+        return first, (record - RECORD_BYTES_PER_CODE_BYTE * address) % (1 << 64)
 
     def translated(self, addresses: Iterable[int], hart: int = 0) -> set[int]:
         """Which of these physical addresses lead to a region now."""

@@ -28,7 +28,7 @@ class Case:
             "import mmap, os, sys, time\n"
             "from mpemu.layout import TRANSLATOR\n"
             "view = TRANSLATOR.view(mmap.mmap(int(sys.argv[3]), TRANSLATOR.size))\n"
-            "wait = lambda: os.eventfd_read(int(sys.argv[5]))\n"
+            "wait = lambda: os.eventfd_read(int(sys.argv[6]))\n"
         )
         real = module.subprocess.Popen
 
