@@ -17,6 +17,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -31,8 +32,7 @@ from mpemu.codegen.compilers import PR_SET_NAME, PR_SET_PDEATHSIG, Compilers, Jo
 from mpemu.codegen.publication import Publication
 from mpemu.codegen.surroundings import CodePages, Surroundings
 from mpemu.fence import order_fence
-from mpemu.isa.value import signed
-from mpemu.layout import PAGE, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.layout import ITLB_ENTRIES, PAGE, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.private_file import Refused
 from mpemu.unit import OPTIMISED, Dependencies, Kind, Unit, fits, page_digest
 from mpemu.vcpu.blob_file import read_blob
@@ -123,8 +123,9 @@ class Translator:
 
     def _read(self, slot: Any) -> Request:
         """A hart's request; its pages are read when they are needed."""
-        hart = slot.hart
-        pages = {signed(entry, 64) >> 32: entry & 0xFFFF_FFFF for entry in slot.around[: slot.count]}
+        hart, count = slot.hart, min(slot.count, ITLB_ENTRIES)
+        around = struct.unpack(f"<{2 * count}i", bytes(slot.around)[: 8 * count])
+        pages = dict(zip(around[1::2], around[::2], strict=True))
         left = None
         if slot.left_page:
             left = (slot.left_distance, slot.left_offset)
