@@ -52,7 +52,7 @@ class Kind:
     @property
     def first(self) -> Kind:
         """Before it was made anew."""
-        return replace(self, generation=0)
+        return replace(self, generation=0) if self.generation else self
 
     @property
     def renewed(self) -> Kind | None:

@@ -8,7 +8,7 @@ is found by content: a region of bytes that lie nowhere is never put to use, and
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from mpemu.layout import CODE_PAGE, CODE_PAGES_SIZE, PAGE, RECORD_PAGES
 
@@ -37,8 +37,8 @@ class Surroundings:
     """Pages by their distance from the head page; ``read(distance)`` gives a page's bytes and the bits of what has been
     reached, once and when it is needed, for each of ``distances``."""
 
-    def __init__(self, distances: Iterable[int], read: Callable[[int], tuple[bytes, int]]) -> None:
-        self.distances = frozenset(distances)
+    def __init__(self, distances: Collection[int], read: Callable[[int], tuple[bytes, int]]) -> None:
+        self.distances = distances
         self._read = read
         self._found: dict[int, tuple[bytes, int]] = {}
 
@@ -72,4 +72,4 @@ class Surroundings:
 
     def from_page(self, distance: int) -> Surroundings:
         """The same, by distances from the page at ``distance``."""
-        return Surroundings((d - distance for d in self.distances), lambda d: self._get(d + distance) or (b"", 0))
+        return Surroundings({d - distance for d in self.distances}, lambda d: self._get(d + distance) or (b"", 0))

@@ -159,12 +159,11 @@ class Translator:
         if not request.left:
             return None
         distance, offset = request.left
-        code = request.code.from_page(distance)
-        digest = page_digest(code.page(0) or b"")
+        digest = page_digest(request.code.page(distance) or b"")
         for windowed in (True, False):
             made = self._newest.get((digest, offset, Kind(OPTIMISED, windowed)))
             if made and request.head - distance * PAGE in made.left_out and (kind := made.kind.renewed):
-                return Request(made.head, code, kind)
+                return Request(made.head, request.code.from_page(distance), kind)
         return None
 
     def done(self, job: Job, result: Unit | str) -> None:

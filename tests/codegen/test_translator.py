@@ -153,7 +153,7 @@ def test_a_job_knows_what_was_reached() -> None:
     (job,) = bench.jobs_for((4, 9), around={-1: 8, 5: 10}, reached={9: 1 << 2, 8: 1 << 3})
     reached = {place for place in range(-PAGE, PAGE, 2) if job.code.is_reached(place)}
     assert reached == {4, -PAGE + 6, -PAGE + 18}
-    assert job.code.distances == {0, -1, 5}
+    assert set(job.code.distances) == {0, -1, 5}
 
 
 def test_numbers_that_lead_nowhere() -> None:
