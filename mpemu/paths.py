@@ -41,3 +41,7 @@ def configs_dir() -> Path:
     """The shipped configurations: ``configs/`` of a checkout, ``mpemu/configs/`` of an installed wheel."""
     installed = PACKAGE / "configs"
     return installed if installed.is_dir() else _CHECKOUT / "configs"
+
+
+COORDINATOR = "MPEMU_COORDINATOR"
+"""Environment variable by which the coordinator tells a program that it starts who it is."""

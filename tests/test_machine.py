@@ -133,7 +133,7 @@ def test_pause_returns_with_all_harts_parked(deterministic: bool) -> None:
 def test_waiting_harts_wake_up_to_park() -> None:
     machine, _ = build(forever, harts=4)
     with machine:
-        later(machine, 50, lambda: machine.request_shutdown(0))
+        later(machine, 300, lambda: machine.request_shutdown(0))
         assert machine.run(timeout_s=30) == 0
         assert all(hart.exits["STOP"] == 1 for hart in machine.statistics().harts)
 

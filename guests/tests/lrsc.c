@@ -150,14 +150,13 @@ static void torture(unsigned hart)
 {
     if (hart == 0) {
         for (uint64_t i = 0; i < rounds; i++) {
-            uint64_t before = load_acquire(&stamp);
             lr(target);
             uint64_t inside = load_acquire(&stamp);
             for (volatile int k = 0; k < 20; k++)
                 ;
             uint64_t after = load_acquire(&stamp);
-            /* a whole ABA, begun and ended between LR and SC, was counted in between */
-            if (sc(target, 0) && after - inside >= 2 && !(before & 1))
+            /* odd: in the middle of an ABA. Was there a whole one, begun and ended between LR and SC? */
+            if (sc(target, 0) && (after & ~1ul) - ((inside + 1) & ~1ul) >= 2 && after > inside)
                 fetch_add(&wrong, 1);
         }
         store_release(&finished, 1);

@@ -33,6 +33,7 @@ from mpemu.codegen.publication import Publication
 from mpemu.codegen.surroundings import CodePages, Surroundings
 from mpemu.fence import order_fence
 from mpemu.layout import ITLB_ENTRIES, PAGE, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.paths import COORDINATOR
 from mpemu.private_file import Refused
 from mpemu.unit import OPTIMISED, Dependencies, Kind, Unit, fits, page_digest
 from mpemu.vcpu.blob_file import read_blob
@@ -296,6 +297,8 @@ def settle() -> None:
     """End with the coordinator, whatever it dies of; only that decides what signals mean."""
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.environ.get(COORDINATOR, str(os.getppid())) != str(os.getppid()):  # it has died already
+        sys.exit()
     libc.prctl(PR_SET_NAME, PROCESS_NAME, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)

@@ -23,6 +23,7 @@ from mpemu.isa.profiles import IsaSpec
 from mpemu.layout import POINTS_PER_SAMPLE, TRANSLATOR
 from mpemu.loop import MainLoop
 from mpemu.memory import MachineMemory
+from mpemu.paths import COORDINATOR
 from mpemu.shm import Segment
 from mpemu.unit import OPTIMISED, QUICK
 from mpemu.vcpu.blob import Blob
@@ -85,7 +86,7 @@ class Translation:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), COORDINATOR: str(os.getpid())},
         )
         self._pidfd = os.pidfd_open(self._process.pid)
         self._heard = b""

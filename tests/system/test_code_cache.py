@@ -24,7 +24,7 @@ from tests.processes import running, wait_until
 from tests.system.emulators import Result, run_mpemu
 
 JIT = ("--set", "engine.mode=jit")
-LOOPS = "set=alone only=sort ms=200 warm=200"
+LOOPS, LONGER = "set=alone only=sort ms=200 warm=200", "set=alone only=sort ms=600 warm=600"
 """Boot arguments of the bench guest: one kernel, long enough to be translated."""
 
 
@@ -78,13 +78,13 @@ def units(cache: Path) -> list[Path]:
 
 
 def test_damaged_files_are_named_and_made_anew(cache: Path, guest_programs: dict[str, Path], tmp_path: Path) -> None:
-    run(guest_programs["bench"], tmp_path, append=LOOPS)
+    run(guest_programs["bench"], tmp_path, append=LONGER)
     (file, *_) = units(cache)
     file.write_bytes(file.read_bytes()[:-1])
-    found, messages = run(guest_programs["bench"], tmp_path, append=LOOPS)
+    found, messages = run(guest_programs["bench"], tmp_path, append=LONGER)
     assert f"mpemu: {file}: damaged (checksum); not used" in messages
     assert found["units_translated"] > 0
-    _, messages = run(guest_programs["bench"], tmp_path, append=LOOPS)
+    _, messages = run(guest_programs["bench"], tmp_path, append=LONGER)
     assert "damaged" not in messages
 
 
