@@ -305,7 +305,8 @@ def test_no_addition_is_lost(one: str, other: str) -> None:
 
 def test_a_lost_addition_would_be_noticed() -> None:
     """The page is marked behind the back of the tight sequences: they don't go by the version."""
-    assert add_at_once("tight", "by versions", forge=True) > 0
+    rounds = 20  # on a busy machine the two seldom meet
+    assert any(add_at_once("tight", "by versions", forge=True) > 0 for _ in range(rounds))
 
 
 def add_at_once(*ways: str, forge: bool = False) -> int:

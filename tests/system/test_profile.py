@@ -53,7 +53,7 @@ def test_translated_functions_with_the_host_code(guest_programs: dict[str, Path]
 
 
 def test_interpreted_and_as_a_table(guest_programs: dict[str, Path]) -> None:
-    result = profile(guest_programs["bench"], "--seconds", "1", append=BENCH)
+    result = profile(guest_programs["bench"], "--set", "engine.mode=interp", "--seconds", "1", append=BENCH)
     assert result.code == 0, result.messages
     head, titles, *rows = result.console.splitlines()
     assert "samples of 1 harts" in head and "interpreter 9" in head
