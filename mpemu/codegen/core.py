@@ -14,6 +14,7 @@ from typing import Any
 from mpemu.codegen import fp
 from mpemu.codegen.ir import Builder
 from mpemu.isa.hart import ROUTINES, Isa, Operand, Routine
+from mpemu.isa.privileged import FS
 from mpemu.isa.value import Value
 from mpemu.layout import HART
 from mpemu.vcpu.exits import OK
@@ -212,11 +213,10 @@ class Core:
         self.b.module.host.emit_set_rounding(self.b, "%st", frm)
 
     def fp_dirty(self) -> None:
-        dirty = 3 << 13
         mstatus = self.s.mstatus
         # only where it changes: a store here in every instruction would be a chain through memory
-        with self.when((mstatus & dirty) != dirty, likely=False):
-            self.s.mstatus = mstatus | dirty
+        with self.when((mstatus & FS) != FS, likely=False):
+            self.s.mstatus = mstatus | FS
 
 
 class _Done:

@@ -27,28 +27,23 @@ from typing import Any
 from mpemu.codegen.core import Core, NeedsSlow, StateFields
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
 from mpemu.codegen.ir import PLACES, Builder, Module
-from mpemu.codegen.records import PAGE_NUMBER, RECORD, RECORD_PAGE, Variant, ordering_bits
+from mpemu.codegen.records import PAGE_NUMBER, RECORD_PAGE, Variant, ordering_bits
+from mpemu.codegen.region_exits import RegionExits, itlb_entry, undisturbed
 from mpemu.codegen.region_memory import RegionMemory
 from mpemu.codegen.region_registers import KeptRegisters, Registers, StoredRegisters
 from mpemu.codegen.shape import Shape, Source, Step
 from mpemu.codegen.tight import tight_distance_on
 from mpemu.isa.fp import RMM
 from mpemu.isa.hart import Operand
+from mpemu.isa.privileged import FS
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import F_FIELDS, Insn
 from mpemu.isa.value import Value
-from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, PAGE, REGIME, REGION_EXITS, REGION_VISIT
+from mpemu.layout import HART, ITLB_ENTRY, PAGE
 from mpemu.unit import OPTIMISED
 
-FS_DIRTY = 3 << 13
-SCALE = RECORD // 2
-"""Bytes of records per byte of code."""
 PAGE_NUMBERS = "page_numbers"
 """Symbol of the array of u32 that a region of several pages compares with the numbers of the pages that it finds."""
-
-
-EXIT_HANDLERS = {"poll": "h_region_poll", "interpret": "h_region_slow", "miss": "h_region_miss"}
-"""Of the exits that don't simply dispatch a record."""
 
 
 @dataclass(frozen=True)
@@ -113,18 +108,14 @@ class _Context:
         self.labels = {at: f"at{'n' if at < 0 else ''}{abs(at):x}" for at in region.leaders}
         self.memory = RegionMemory(self.b, symbols, region.kind)
         self.count = self.b.alloca("i64")
-        self.exit_count = self.b.alloca("i64")
-        self.exit_place = self.b.alloca("i64")
-        self.exit_source = self.b.alloca("i64")
+        self.exits = RegionExits(self.b, symbols)
         self.uses_fp = any(F_FIELDS & step.insn.pattern.fields.keys() for step in region.steps.values())
-        self.fp_written = self.b.alloca("i64")
         module.known_frm = "%frm" if self.uses_fp else ""
         self._base: Value = Value(0, 64)
         self._pending = 0
         self._leader = region.head
         self._pages_here = {0}
         self._other_pages = [distance for distance in sorted(region.pages) if distance]
-        self._exits: dict[str, None] = {}
         self._located = located
         self.places: list[int] = []
         """Where code comes from, by Module.place."""
@@ -135,16 +126,13 @@ class _Context:
 
     def leave(self, kind: str, place: Value | int, retired: Value) -> None:
         """To the shared exit ``kind``; ``place`` is relative to the head's page, or an address."""
-        b = self.b
         dirty_x, dirty_f = self._dirty[self._leader]
         self.x.write_back(dirty_x)
         self.f.write_back(dirty_f)
         if isinstance(place, int) and not self._on_head_page(place):
-            kind, place = f"far_{kind}", _Pc(place, self)
-        self._exits[kind] = None
-        b.store(self.exit_count, retired)
-        b.store(self.exit_place, place, 64)
-        b.branch(f"exit_{kind}")
+            self.exits.take(kind, _Pc(place, self), retired, far=True)
+        else:
+            self.exits.take(kind, place, retired)
 
     def _on_head_page(self, place: int) -> bool:
         return 0 <= place < PAGE
@@ -175,7 +163,11 @@ class _Context:
                 self._fall_through(step)
             before = leader
         b.origin = self.module.place(0) if self._located else ""
-        self._define_exits()
+        if self.uses_fp:
+            self.exits.refuse("unfit", "h_region_unfit")
+        if self.memory.windowed:
+            self.exits.refuse("windowless", "h_refit")
+        self.exits.define(self.uses_fp)
         self._entry()
         self.module.define(b)
 
@@ -212,7 +204,7 @@ class _Context:
         b = self.b
         if look:
             go_on, attend = b.label(), b.label()
-            b.branch_if(self._undisturbed(retired), go_on, attend, True)
+            b.branch_if(undisturbed(b, retired), go_on, attend, True)
             with b.aside(attend):
                 self.leave("poll", target, retired)
             b.place(go_on)
@@ -241,7 +233,7 @@ class _Context:
 
     def jump_to(self, target: Value, source: int, retired: Value) -> None:
         """To a computed address."""
-        self.b.store(self.exit_source, _Pc(source, self))
+        self.exits.comes_from(_Pc(source, self))
         self.leave("jump", target, retired)
 
     def come_back(self, target: Value, source: int, retired: Value) -> None:
@@ -255,7 +247,7 @@ class _Context:
         go_on, back, attend, elsewhere = b.label(), b.label(), b.label(), b.label()
         b.branch_if(target.gtu(_Pc(source, self)).raw, go_on, back)
         b.place(back)
-        b.branch_if(self._undisturbed(retired), go_on, attend, True)
+        b.branch_if(undisturbed(b, retired), go_on, attend, True)
         with b.aside(attend):
             self.leave("attend", target, retired)
         b.place(go_on)
@@ -273,13 +265,6 @@ class _Context:
         with b.aside(elsewhere):
             self.leave("goto", target, retired)
 
-    def _undisturbed(self, retired: Value) -> Any:
-        """1 bit: no interrupt line that counts, and the slice lasts."""
-        b = self.b
-        lines = b.load(b.pointer("%st", HART.offset["lines"]), order="monotonic")
-        due = lines & b.load(b.pointer("%st", HART.offset["line_mask"]))
-        return ((due == 0) & retired.lt(0)).raw
-
     # -- entry
     def _entry(self) -> None:
         entry = self.b.sibling()
@@ -292,15 +277,15 @@ class _Context:
         self.memory.enter(entry, "windowless")
         self.x.enter(entry)
         self.f.enter(entry)
-        entry.store(self.fp_written, 0)
+        self.exits.enter(entry)
         head = "enter"
         if self.uses_fp:
             mstatus = entry.load(entry.pointer("%st", HART.offset["mstatus"]))
             frm = entry.load(entry.pointer("%st", HART.offset["frm"]))
             # said so that LLVM can tell: FS is not Off, frm is below RMM
-            entry.line(f"%mstatus = or i64 {mstatus.raw}, {FS_DIRTY}")
+            entry.line(f"%mstatus = or i64 {mstatus.raw}, {FS}")
             entry.line(f"%frm = and i64 {frm.raw}, {RMM - 1}")
-            entry.branch_if((((mstatus & FS_DIRTY) != 0) & frm.ltu(RMM)).raw, head, "unfit", True)
+            entry.branch_if((((mstatus & FS) != 0) & frm.ltu(RMM)).raw, head, "unfit", True)
         else:
             entry.branch(head)
         entry.place(head)
@@ -330,95 +315,9 @@ class _Context:
             same = entry.load(entry.to_pointer(number), 32) == entry.load(wanted, 32)
             entry.line(f"{_fits(distance)} = and i1 {known.raw}, {same.raw}")
 
-    # -- exits
-    def _define_exits(self) -> None:
-        b = self.b
-        if self.uses_fp:
-            b.place("unfit")
-            self._tail_to("h_region_unfit", "%rp", Value("%cnt", 64, b))
-        if self.memory.windowed:
-            b.place("windowless")
-            self._tail_to("h_refit", "%rp", Value("%cnt", 64, b))
-        for kind in self._exits:
-            b.place(f"exit_{kind}")
-            if self.uses_fp:
-                with b.when(b.load(self.fp_written) != 0):
-                    mstatus = b.pointer("%st", HART.offset["mstatus"])
-                    b.store(mstatus, b.load(mstatus) | FS_DIRTY)
-            place, count = b.load(self.exit_place), b.load(self.exit_count)
-            self._add("region_work", count - Value("%cnt", 64, b) + REGION_VISIT)
-            if kind in ("goto", "jump", "attend") or kind.startswith("far_"):
-                self._exit_to_address(kind, place, count)
-            else:
-                self._exit_to_record(kind, self._record(place), count)
-
-    def _record(self, place: Value) -> str:
-        """The record at ``place`` of the head's page, from that of the entry."""
-        b = self.b
-        pc = (b.from_pointer("%rp") - b.load(b.pointer("%st", HART.offset["delta"]))).sra(3)
-        return b.pointer("%rp", (place - (pc & (PAGE - 1))) * SCALE)
-
-    def _exit_to_record(self, kind: str, rp: str, count: Value) -> None:
-        b = self.b
-        if kind == "dispatch":
-            offset = b.load(rp, 32).zext(64)
-            with b.when(offset.ltu(b.load(b.pointer("%st", HART.offset["regions_start"]))), likely=False):
-                b.store(b.pointer("%st", HART.offset["left_page"]), Value("%page", 64, b))
-                self._tail_to("h_leave", rp, count)
-            self._tail(b.pointer("%tbl", offset), rp, count)
-        else:
-            self._tail_to(EXIT_HANDLERS[kind], rp, count)
-
-    def _exit_to_address(self, kind: str, target: Value, count: Value) -> None:
-        b = self.b
-        if kind == "jump":
-            with b.when(target.leu(b.load(self.exit_source))):
-                disturbed = Value(self._undisturbed(count), 1, b) == 0
-                with b.when(disturbed, likely=False):
-                    self._by_itlb("attend", target, count)
-        self._by_itlb(kind, target, count)
-
-    def _by_itlb(self, kind: str, target: Value, count: Value) -> None:
-        """Continue at the record of ``target``, if the ITLB knows its page."""
-        b = self.b
-        looks = kind in ("attend", "far_poll")
-        slot = itlb_entry(b, target)
-        hit, miss = b.label(), b.label()
-        tag = b.load(b.pointer(slot, ITLB_ENTRY.offset["tag"]))
-        b.branch_if((tag == (target & -PAGE)).raw, hit, miss, True)
-        b.place(miss)
-        b.store(b.pointer("%st", HART.offset["pc"]), target)
-        self._add("region_exits", 1, REGION_EXITS.index("unknown page"))
-        self._tail_to("h_attend_counted" if looks else "h_goto_counted", "null", count)
-        b.place(hit)
-        delta = b.load(b.pointer(slot, ITLB_ENTRY.offset["delta"]))
-        b.store(b.pointer("%st", HART.offset["delta"]), delta)
-        rp = b.to_pointer(delta + (target << 3))
-        near = "poll" if looks else kind.removeprefix("far_")
-        self._exit_to_record(near if near in EXIT_HANDLERS else "dispatch", rp, count)
-
-    def _add(self, item: str, more: Value | int, index: int = 0) -> None:
-        """To a statistics item of the hart."""
-        where = self.b.pointer("%st", HART.offset[item] + 8 * index)
-        self.b.store(where, self.b.load(where) + more)
-
-    def _tail_to(self, symbol: str, rp: str, count: Value) -> None:
-        self._tail(self.b.pointer("%tbl", self.symbols[symbol]), rp, count)
-
-    def _tail(self, target: str, rp: str, count: Value) -> None:
-        b = self.b
-        result = b.op(f"musttail call {CC} i64 {target}(ptr %st, ptr {rp}, i64 {count.raw}, ptr %tlb, ptr %tbl)")
-        b.terminate(f"ret i64 {result}")
-
 
 def _fits(distance: int) -> str:
     return f"%fits{'_' if distance < 0 else ''}{abs(distance)}"
-
-
-def itlb_entry(b: Builder, address: Value) -> str:
-    """Where the current regime's ITLB may know the page of ``address``."""
-    index = (address >> 12) & (ITLB_ENTRIES - 1)
-    return b.pointer(b.pointer("%tlb", REGIME.offset["itlb"]), index * ITLB_ENTRY.size)
 
 
 Written = tuple[frozenset[int], frozenset[int]]
@@ -463,7 +362,7 @@ class _StepEmitter(HandlerEmitter):
             self.s = _FpState(self)
 
     def fp_dirty(self) -> None:
-        self.b.store(self._context.fp_written, 1)
+        self._context.exits.fp_dirty()
 
     def fields(self) -> dict[str, Operand]:
         return {**self._step.operands, **ordering_bits(self._step.insn)}
@@ -498,7 +397,7 @@ class _StepEmitter(HandlerEmitter):
             return
         retired = context.retired(1)
         if step.target is not None:
-            context.go(step.target, retired, look=step.target <= step.at)
+            context.go(step.target, retired, look=step.closes_loop)
         elif step.is_return:
             context.come_back(target, step.at, retired)
         else:

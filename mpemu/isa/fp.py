@@ -32,6 +32,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpemu.isa.hart import Hart, Operand
+from mpemu.isa.privileged import FS
 from mpemu.isa.value import Value
 
 # Rounding modes (rm and frm).
@@ -54,8 +55,6 @@ CLASSES = (
     "quiet NaN",
 )
 """fclass: bit i of the result stands for the i-th class."""
-
-MSTATUS_FS = 3 << 13
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def exact(source: str, to: str) -> bool:
 
 def require_fp(h: Hart, rm: Operand = RNE) -> None:
     """The first effect of every floating-point body: illegal if mstatus.FS is Off or the rounding mode is reserved."""
-    refused = (h.s.mstatus & MSTATUS_FS) == 0
+    refused = (h.s.mstatus & FS) == 0
     if isinstance(rm, Value):
         refused = refused | (rm == 5) | (rm == 6) | ((rm == DYN) & h.s.frm.gtu(RMM))
     elif rm == DYN:

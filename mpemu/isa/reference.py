@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from mpemu.isa import instructions, registry  # noqa: F401  (the former fills the table)
 from mpemu.isa.fp import DYN, FORMATS, INTEGERS
 from mpemu.isa.hart import Hart, Operand
+from mpemu.isa.privileged import FS
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.reference_core import GuestTrap, number
 from mpemu.isa.reference_memory import MemoryVerbs, MmioRange, PhysicalBus
@@ -29,7 +30,6 @@ __all__ = ["GuestTrap", "MmioRange", "PhysicalBus", "ReferenceHart"]
 SSIP, STIP = 1 << 1, 1 << 5
 STCE = 1 << 63
 INTERRUPT = 1 << 63
-FS_DIRTY = 3 << 13
 
 
 class ReferenceHart(MemoryVerbs):
@@ -167,7 +167,7 @@ class ReferenceHart(MemoryVerbs):
         """frm is read from the state where it matters."""
 
     def fp_dirty(self) -> None:
-        self.s.mstatus = self.s.mstatus | FS_DIRTY
+        self.s.mstatus = self.s.mstatus | FS
 
 
 if TYPE_CHECKING:

@@ -1,0 +1,157 @@
+"""How control leaves a region: the kinds of exits (region.py lists them), each of them once per region.
+
+What leaves stores what has to be in the hart's struct, says where to and after how many instructions
+(:meth:`RegionExits.take`), and shares the rest: statistics, and the search for the record at which the interpreter, or
+another region, goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mpemu.codegen.handlers import CC
+from mpemu.codegen.ir import Builder
+from mpemu.codegen.records import RECORD
+from mpemu.isa.privileged import FS
+from mpemu.isa.value import Value
+from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, PAGE, REGIME, REGION_EXITS, REGION_VISIT
+
+SCALE = RECORD // 2
+"""Bytes of records per byte of code."""
+
+_HANDLERS = {"poll": "h_region_poll", "interpret": "h_region_slow", "miss": "h_region_miss"}
+"""Of the exits that don't simply dispatch a record."""
+_FAR = "far_"
+"""Before the kind of an exit whose place lies on another page than the region's head."""
+_COMPUTED = ("goto", "jump", "attend")
+"""Kinds whose place is an address; of others it is an offset in the head's page, unless they are far."""
+_LOOKS = ("attend", f"{_FAR}poll")
+"""Kinds that look for interrupts on the way."""
+
+
+class RegionExits:
+    """``symbols``: the interpreter's, by offset from its start."""
+
+    def __init__(self, b: Builder, symbols: dict[str, int]) -> None:
+        self._b, self._symbols = b, symbols
+        self._count = b.alloca("i64")
+        self._place = b.alloca("i64")
+        self._source = b.alloca("i64")
+        self._fp_written = b.alloca("i64")
+        self._taken: dict[str, None] = {}
+
+    # -- inside the region
+    def take(self, kind: str, place: Value | int, retired: Value, far: bool = False) -> None:
+        """To the shared exit ``kind``. ``place``: an offset in the head's page, or an address if ``far`` or where the
+        kind says so."""
+        b = self._b
+        kind = _FAR * far + kind
+        self._taken[kind] = None
+        b.store(self._count, retired)
+        b.store(self._place, place, 64)
+        b.branch(f"exit_{kind}")
+
+    def comes_from(self, source: Value) -> None:
+        """Of the *jump* that is taken next: the address of the instruction that jumps."""
+        self._b.store(self._source, source)
+
+    def fp_dirty(self) -> None:
+        """A floating-point register or flag was written."""
+        self._b.store(self._fp_written, 1)
+
+    def enter(self, entry: Builder) -> None:
+        """At the region's entry."""
+        entry.store(self._fp_written, 0)
+
+    # -- behind it
+    def define(self, uses_fp: bool) -> None:
+        """The exits that were taken."""
+        b = self._b
+        for kind in self._taken:
+            b.place(f"exit_{kind}")
+            if uses_fp:
+                with b.when(b.load(self._fp_written) != 0):
+                    mstatus = b.pointer("%st", HART.offset["mstatus"])
+                    b.store(mstatus, b.load(mstatus) | FS)
+            place, count = b.load(self._place), b.load(self._count)
+            self._add("region_work", count - Value("%cnt", 64, b) + REGION_VISIT)
+            if kind in _COMPUTED or kind.startswith(_FAR):
+                self._to_address(kind, place, count)
+            else:
+                self._to_record(kind, self._record(place), count)
+
+    def refuse(self, label: str, symbol: str) -> None:
+        """The block ``label``, before anything was done: the interpreter's ``symbol`` takes over."""
+        self._b.place(label)
+        self._tail_to(symbol, "%rp", Value("%cnt", 64, self._b))
+
+    def _record(self, place: Value) -> str:
+        """The record at ``place`` of the head's page, from that of the entry."""
+        b = self._b
+        pc = (b.from_pointer("%rp") - b.load(b.pointer("%st", HART.offset["delta"]))).sra(3)
+        return b.pointer("%rp", (place - (pc & (PAGE - 1))) * SCALE)
+
+    def _to_record(self, kind: str, rp: str, count: Value) -> None:
+        b = self._b
+        if kind == "dispatch":
+            offset = b.load(rp, 32).zext(64)
+            with b.when(offset.ltu(b.load(b.pointer("%st", HART.offset["regions_start"]))), likely=False):
+                b.store(b.pointer("%st", HART.offset["left_page"]), Value("%page", 64, b))
+                self._tail_to("h_leave", rp, count)
+            self._tail(b.pointer("%tbl", offset), rp, count)
+        else:
+            self._tail_to(_HANDLERS[kind], rp, count)
+
+    def _to_address(self, kind: str, target: Value, count: Value) -> None:
+        b = self._b
+        if kind == "jump":
+            with b.when(target.leu(b.load(self._source))):
+                disturbed = Value(undisturbed(b, count), 1, b) == 0
+                with b.when(disturbed, likely=False):
+                    self._by_itlb("attend", target, count)
+        self._by_itlb(kind, target, count)
+
+    def _by_itlb(self, kind: str, target: Value, count: Value) -> None:
+        """Continue at the record of ``target``, if the ITLB knows its page."""
+        b = self._b
+        looks = kind in _LOOKS
+        slot = itlb_entry(b, target)
+        hit, miss = b.label(), b.label()
+        tag = b.load(b.pointer(slot, ITLB_ENTRY.offset["tag"]))
+        b.branch_if((tag == (target & -PAGE)).raw, hit, miss, True)
+        b.place(miss)
+        b.store(b.pointer("%st", HART.offset["pc"]), target)
+        self._add("region_exits", 1, REGION_EXITS.index("unknown page"))
+        self._tail_to("h_attend_counted" if looks else "h_goto_counted", "null", count)
+        b.place(hit)
+        delta = b.load(b.pointer(slot, ITLB_ENTRY.offset["delta"]))
+        b.store(b.pointer("%st", HART.offset["delta"]), delta)
+        rp = b.to_pointer(delta + (target << 3))
+        near = "poll" if looks else kind.removeprefix(_FAR)
+        self._to_record(near if near in _HANDLERS else "dispatch", rp, count)
+
+    def _add(self, item: str, more: Value | int, index: int = 0) -> None:
+        """To a statistics item of the hart."""
+        where = self._b.pointer("%st", HART.offset[item] + 8 * index)
+        self._b.store(where, self._b.load(where) + more)
+
+    def _tail_to(self, symbol: str, rp: str, count: Value) -> None:
+        self._tail(self._b.pointer("%tbl", self._symbols[symbol]), rp, count)
+
+    def _tail(self, target: str, rp: str, count: Value) -> None:
+        b = self._b
+        result = b.op(f"musttail call {CC} i64 {target}(ptr %st, ptr {rp}, i64 {count.raw}, ptr %tlb, ptr %tbl)")
+        b.terminate(f"ret i64 {result}")
+
+
+def undisturbed(b: Builder, retired: Value) -> Any:
+    """1 bit: no interrupt line that counts, and the slice lasts."""
+    lines = b.load(b.pointer("%st", HART.offset["lines"]), order="monotonic")
+    due = lines & b.load(b.pointer("%st", HART.offset["line_mask"]))
+    return ((due == 0) & retired.lt(0)).raw
+
+
+def itlb_entry(b: Builder, address: Value) -> str:
+    """Where the current regime's ITLB may know the page of ``address``."""
+    index = (address >> 12) & (ITLB_ENTRIES - 1)
+    return b.pointer(b.pointer("%tlb", REGIME.offset["itlb"]), index * ITLB_ENTRY.size)
