@@ -17,7 +17,8 @@ from typing import Any
 from mpemu.isa.state import STATE
 
 MAX_HARTS = 64
-PAGE = 4096
+PAGE_SHIFT = 12
+PAGE = 1 << PAGE_SHIFT
 PLIC_SOURCES = 96
 UART_FIFO, UART_RING = 16, 4096
 """Bytes; powers of two."""

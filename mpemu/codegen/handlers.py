@@ -29,9 +29,10 @@ from mpemu.codegen.records import (
     operand_slots,
     ordering_bits,
 )
+from mpemu.codegen.tlb_entries import probe_code, probe_data
 from mpemu.isa.hart import Isa, Operand
 from mpemu.isa.value import Value, value_of
-from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, HART, ITLB_ENTRIES, ITLB_ENTRY, REGIME
+from mpemu.layout import HART
 
 CC = "preserve_nonecc"
 ARGUMENTS = "ptr %st, ptr %rp, i64 %cnt, ptr %tlb, ptr %tbl"
@@ -238,18 +239,16 @@ class HandlerEmitter(Core):
         b = self.b
         cnt = self.retired()
         ahead = target.gtu(self._pc)
-        index = (target >> 12) & (ITLB_ENTRIES - 1)
-        entry = b.pointer(b.pointer("%tlb", REGIME.offset["itlb"]), index * ITLB_ENTRY.size)
+        known, where = probe_code(b, "%tlb", target)
         hit, miss = b.label(), b.label()
-        tag = b.load(b.pointer(entry, ITLB_ENTRY.offset["tag"]))
-        b.branch_if((tag == (target & -4096)).raw, hit, miss, True)
+        b.branch_if(known.raw, hit, miss, True)
         b.place(miss)
         self.s.pc = target
         with b.when(ahead):
             self.tail("@h_goto_counted", "null", cnt)
         self.tail("@h_attend_counted", "null", cnt)
         b.place(hit)
-        delta = b.load(b.pointer(entry, ITLB_ENTRY.offset["delta"]))
+        delta = b.load(where)
         self.s.delta = delta
         record = b.to_pointer(delta + (target << 3))
         with b.when(ahead):
@@ -285,12 +284,9 @@ class HandlerEmitter(Core):
     # -- memory
     def _probe(self, address: Value, width: int, tag_name: str) -> str:
         """The host address behind a guest address by the inline TLB; anything unusual bails out."""
-        b = self.b
-        wanted = address & (-4096 | (width // 8 - 1))
-        entry = b.pointer("%tlb", (address >> (12 - 5)) & ((DTLB_ENTRIES - 1) << 5))
-        tag = b.load(b.pointer(entry, DTLB_ENTRY.offset[tag_name]))
-        self._only_if(tag == wanted)
-        return b.to_pointer(address + b.load(b.pointer(entry, DTLB_ENTRY.offset["addend"])))
+        known, addend = probe_data(self.b, "%tlb", address, width // 8, tag_name)
+        self._only_if(known)
+        return self.b.to_pointer(address + self.b.load(addend))
 
     def _only_if(self, condition: Value) -> None:
         """Where that is not so, it can't be done in this form of the body."""

@@ -32,6 +32,7 @@ from mpemu.layout import (
     ITLB_ENTRY,
     MAX_REGIONS,
     PAGE,
+    PAGE_SHIFT,
     POINTS_PER_EXIT,
     POINTS_PER_SAMPLE,
     REGIME,
@@ -123,7 +124,7 @@ def request_region(h: Native, number: Value, offset: Value, rank: Value, by_exit
                 ("page", number),
                 ("left_page", (by_exit != 0).mux(left_page + 1, 0)),
                 ("left_offset", (left - left_page * RECORD_PAGE) >> 3),
-                ("left_distance", (h.s.left_page - here).sra(12)),
+                ("left_distance", (h.s.left_page - here).sra(PAGE_SHIFT)),
                 ("count", h.call("list_pages", h.b.from_pointer(h.at(request, REQUEST.offset["around"])), here)),
             ):
                 h.put(h.at(request, REQUEST.offset[name]), value)
@@ -143,7 +144,7 @@ def list_pages(h: Native, target: Value, here: Value) -> None:
     def look(i: Value) -> None:
         entry = h.s.regime + i * ITLB_ENTRY.size + REGIME.offset["itlb"]
         tag = h.get(h.at(entry, ITLB_ENTRY.offset["tag"]))
-        distance = (tag - here).sra(12)
+        distance = (tag - here).sra(PAGE_SHIFT)
         pool = h.get(h.at(entry, ITLB_ENTRY.offset["delta"])) + (tag << 3) - h.s.records
         is_near = (distance + MAX_DISTANCE).leu(2 * MAX_DISTANCE)
         with h.when(((tag & (PAGE - 1)) == 0) & is_near & pool.ltu(h.s.record_next * RECORD_PAGE)):

@@ -25,12 +25,13 @@ from mpemu.codegen.records import WAYS, Variant, specialisations
 from mpemu.codegen.refill import define_data_addresses
 from mpemu.codegen.routines import Native, compile_routine
 from mpemu.codegen.sampler import compile_sampler
+from mpemu.codegen.tlb_entries import probe_code
 from mpemu.isa import instructions  # noqa: F401  (fills the instruction table)
 from mpemu.isa.hart import ROUTINES, Routine
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import COMPRESSED, INSNS, Insn
 from mpemu.isa.value import Value
-from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGIME, REGION_EXITS
+from mpemu.layout import HART, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGION_EXITS
 
 FIRST_SECTION = ".text.first"
 """The section that the linker puts at offset 0, so that a zeroed record means "not decoded"."""
@@ -138,12 +139,10 @@ def _h_interpret(h: _Special) -> None:
 
 def _h_goto(h: _Special) -> None:
     """pc and instret are exact: go on there."""
-    b = h.b
     pc = h.s.pc
-    index = (pc >> 12) & (ITLB_ENTRIES - 1)
-    entry = h.at(h.s.regime, index * ITLB_ENTRY.size + REGIME.offset["itlb"])
-    with h.when(b.load(b.pointer(entry, ITLB_ENTRY.offset["tag"])) == (pc & -4096), likely=True):
-        h.enter_page(b.load(b.pointer(entry, ITLB_ENTRY.offset["delta"])))
+    known, delta = probe_code(h.b, h.at(h.s.regime), pc)
+    with h.when(known, likely=True):
+        h.enter_page(h.get(delta))
     h.enter_page(h.call("fetch_page", pc))
 
 

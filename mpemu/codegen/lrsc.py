@@ -33,7 +33,7 @@ from mpemu.codegen.memory import (
 from mpemu.codegen.routines import ALL_ONES, Native, native
 from mpemu.codegen.spinlock import until_held
 from mpemu.codegen.tlb import for_each
-from mpemu.codegen.tlb2 import MARKED_TAG, dtlb_entry
+from mpemu.codegen.tlb_entries import MARKED_TAG, dtlb_entry
 from mpemu.isa.value import Value
 from mpemu.layout import DTLB_ENTRY, HART, LINES, PAGE, VERSION_WORDS
 
@@ -145,7 +145,7 @@ def mark_page(h: Native, offset: Value) -> None:
 def _ram_offset_of(h: Native, va: Value, size: Value, access: int, tag: str, bits: int, fault: int) -> Value:
     """Offset in RAM of ``va``, by the TLB if it knows (with or without ``bits``); the exception otherwise."""
     result = h.local(0)
-    entry = dtlb_entry(h, va)
+    entry = dtlb_entry(h.b, h.at(h.s.regime), va)
     known = h.get(h.b.pointer(entry, DTLB_ENTRY.offset[tag])) & ~bits
     with h.when(known == (va & -PAGE), likely=True):
         result.set(va + h.get(h.b.pointer(entry, DTLB_ENTRY.offset["addend"])) - h.m.ram)

@@ -8,10 +8,11 @@ latched and the instruction runs again.
 from __future__ import annotations
 
 from mpemu.codegen.routines import ALL_ONES, Native, native
-from mpemu.codegen.tlb2 import MARKED_TAG, PAGE_SHIFT, dtlb_entry, remember
+from mpemu.codegen.tlb2 import remember
+from mpemu.codegen.tlb_entries import MARKED_TAG, dtlb_entry
 from mpemu.isa.hart import Routine
 from mpemu.isa.value import Value
-from mpemu.layout import DTLB_ENTRY, PAGE, REGIME
+from mpemu.layout import DTLB_ENTRY, PAGE, PAGE_SHIFT, REGIME
 from mpemu.vcpu.exits import ExitReason
 
 READ, WRITE, FETCH = 0, 1, 2
@@ -26,17 +27,17 @@ def ram_offset(h: Native, pa: Value) -> tuple[Value, Value]:
 
 def page_mark(h: Native, offset: Value) -> str:
     """Pointer to the LR/SC mark of the page at RAM ``offset``."""
-    return h.at(h.m.page_marks, (offset >> 12) << 2)
+    return h.at(h.m.page_marks, (offset >> PAGE_SHIFT) << 2)
 
 
 def note_used(h: Native) -> None:
     used = h.at(h.s.regime, REGIME.offset["used"])
-    h.put(used, h.get(used) | 1 | ((h.s.walk_shift != 12).zext(64) << 1))
+    h.put(used, h.get(used) | 1 | ((h.s.walk_shift != PAGE_SHIFT).zext(64) << 1))
 
 
 def cached(h: Native, va: Value, tag: str, bits: int = 0) -> tuple[Value, Value]:
     """(1 bit: the TLB knows the page of ``va`` by ``tag`` with ``bits``, offset in RAM if so)."""
-    entry = dtlb_entry(h, va)
+    entry = dtlb_entry(h.b, h.at(h.s.regime), va)
     hit = h.get(h.b.pointer(entry, DTLB_ENTRY.offset[tag])) == ((va & -PAGE) | bits)
     return hit, va + h.get(h.b.pointer(entry, DTLB_ENTRY.offset["addend"])) - h.m.ram
 
@@ -48,7 +49,7 @@ def fill_dtlb(h: Native, va: Value, offset: Value, tag: Value, bits: Value) -> N
     The other tag stays only if it says the same of the same page: after a change of the page table that no SFENCE.VMA
     has followed yet, permission and place must not come from two different PTEs.
     """
-    entry = dtlb_entry(h, va)
+    entry = dtlb_entry(h.b, h.at(h.s.regime), va)
     page = va & -PAGE
     other, here = h.b.pointer(entry, tag ^ 8), h.b.pointer(entry, tag)
     addend, size_mask = (h.b.pointer(entry, DTLB_ENTRY.offset[name]) for name in ("addend", "size_mask"))

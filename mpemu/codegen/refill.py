@@ -12,7 +12,8 @@ from __future__ import annotations
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.memory import READ, WRITE, is_marked, ram_offset
 from mpemu.codegen.routines import Native, native
-from mpemu.codegen.tlb2 import dtlb_entry, look_up
+from mpemu.codegen.tlb2 import look_up
+from mpemu.codegen.tlb_entries import dtlb_entry
 from mpemu.isa.hart import Isa
 from mpemu.isa.value import Value
 from mpemu.layout import DTLB_ENTRY, PAGE
@@ -51,7 +52,7 @@ def _define(module: Module, isa: Isa, writes: bool, size: int, any_alignment: bo
     possible = (va & (PAGE - 1)).leu(PAGE - size) if any_alignment else (va & (size - 1)) == 0
     with h.when(~possible, likely=False):
         b.terminate("ret ptr null")
-    entry = dtlb_entry(h, va)
+    entry = dtlb_entry(b, h.at(h.s.regime), va)
     with h.when(h.get(b.pointer(entry, tag)) == (va & -PAGE)):
         b.terminate(f"ret ptr {b.to_pointer(va + h.get(b.pointer(entry, DTLB_ENTRY.offset['addend'])))}")
     found, addend = look_up(h, va, tag)

@@ -28,18 +28,19 @@ from mpemu.codegen.core import Core, NeedsSlow, StateFields
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
 from mpemu.codegen.ir import PLACES, Builder, Module
 from mpemu.codegen.records import PAGE_NUMBER, RECORD_PAGE, Variant, ordering_bits
-from mpemu.codegen.region_exits import RegionExits, itlb_entry, undisturbed
+from mpemu.codegen.region_exits import RegionExits, undisturbed
 from mpemu.codegen.region_memory import RegionMemory
 from mpemu.codegen.region_registers import KeptRegisters, Registers, StoredRegisters
 from mpemu.codegen.shape import Shape, Source, Step
 from mpemu.codegen.tight import tight_distance_on
+from mpemu.codegen.tlb_entries import probe_code
 from mpemu.isa.fp import RMM
 from mpemu.isa.hart import Operand
 from mpemu.isa.privileged import FS
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import F_FIELDS, Insn
 from mpemu.isa.value import Value
-from mpemu.layout import HART, ITLB_ENTRY, PAGE
+from mpemu.layout import HART, PAGE
 from mpemu.unit import OPTIMISED
 
 PAGE_NUMBERS = "page_numbers"
@@ -306,11 +307,9 @@ class _Context:
             self.module.declare(f"@{PAGE_NUMBERS} = dso_local global [{len(others)} x i32] zeroinitializer")
         for i, distance in enumerate(others):
             address = page + distance * PAGE
-            slot = itlb_entry(entry, address)
-            tag = entry.load(entry.pointer(slot, ITLB_ENTRY.offset["tag"]))
-            known, delta = tag == address, entry.load(entry.pointer(slot, ITLB_ENTRY.offset["delta"]))
+            known, delta = probe_code(entry, "%tlb", address)
             wanted = entry.pointer(f"@{PAGE_NUMBERS}", 4 * i)
-            numbers = delta + ((address << 3) + PAGE_NUMBER)
+            numbers = entry.load(delta) + ((address << 3) + PAGE_NUMBER)
             number = known.mux(numbers, entry.from_pointer(wanted))  # where something can be read, in any case
             same = entry.load(entry.to_pointer(number), 32) == entry.load(wanted, 32)
             entry.line(f"{_fits(distance)} = and i1 {known.raw}, {same.raw}")

@@ -12,9 +12,10 @@ from typing import Any
 from mpemu.codegen.handlers import CC
 from mpemu.codegen.ir import Builder
 from mpemu.codegen.records import RECORD
+from mpemu.codegen.tlb_entries import probe_code
 from mpemu.isa.privileged import FS
 from mpemu.isa.value import Value
-from mpemu.layout import HART, ITLB_ENTRIES, ITLB_ENTRY, PAGE, REGIME, REGION_EXITS, REGION_VISIT
+from mpemu.layout import HART, PAGE, REGION_EXITS, REGION_VISIT
 
 SCALE = RECORD // 2
 """Bytes of records per byte of code."""
@@ -115,16 +116,15 @@ class RegionExits:
         """Continue at the record of ``target``, if the ITLB knows its page."""
         b = self._b
         looks = kind in _LOOKS
-        slot = itlb_entry(b, target)
+        known, where = probe_code(b, "%tlb", target)
         hit, miss = b.label(), b.label()
-        tag = b.load(b.pointer(slot, ITLB_ENTRY.offset["tag"]))
-        b.branch_if((tag == (target & -PAGE)).raw, hit, miss, True)
+        b.branch_if(known.raw, hit, miss, True)
         b.place(miss)
         b.store(b.pointer("%st", HART.offset["pc"]), target)
         self._add("region_exits", 1, REGION_EXITS.index("unknown page"))
         self._tail_to("h_attend_counted" if looks else "h_goto_counted", "null", count)
         b.place(hit)
-        delta = b.load(b.pointer(slot, ITLB_ENTRY.offset["delta"]))
+        delta = b.load(where)
         b.store(b.pointer("%st", HART.offset["delta"]), delta)
         rp = b.to_pointer(delta + (target << 3))
         near = "poll" if looks else kind.removeprefix(_FAR)
@@ -149,9 +149,3 @@ def undisturbed(b: Builder, retired: Value) -> Any:
     lines = b.load(b.pointer("%st", HART.offset["lines"]), order="monotonic")
     due = lines & b.load(b.pointer("%st", HART.offset["line_mask"]))
     return ((due == 0) & retired.lt(0)).raw
-
-
-def itlb_entry(b: Builder, address: Value) -> str:
-    """Where the current regime's ITLB may know the page of ``address``."""
-    index = (address >> 12) & (ITLB_ENTRIES - 1)
-    return b.pointer(b.pointer("%tlb", REGIME.offset["itlb"]), index * ITLB_ENTRY.size)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from mpemu.codegen.ir import Builder
 from mpemu.codegen.refill import call_data_address, data_address
+from mpemu.codegen.tlb_entries import probe_data
 from mpemu.isa.value import Value
-from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, PAGE, REGIME
+from mpemu.layout import REGIME
 from mpemu.unit import OPTIMISED, Kind
 
 Perform = Callable[[str], Value]
@@ -104,11 +105,7 @@ class RegionMemory:
 
     def _probe(self, address: Value, width: int, writes: bool) -> tuple[Value, str]:
         """(1 bit: the TLB knows the page and the access is aligned, pointer to the addend)."""
-        b = self._b
-        entry = b.pointer("%tlb", (address >> (12 - 5)) & ((DTLB_ENTRIES - 1) << 5))
-        tag = DTLB_ENTRY.offset["write_tag" if writes else "read_tag"]
-        fits = b.load(b.pointer(entry, tag)) == (address & (-PAGE | (width // 8 - 1)))
-        return fits, b.pointer(entry, DTLB_ENTRY.offset["addend"])
+        return probe_data(self._b, "%tlb", address, width // 8, "write_tag" if writes else "read_tag")
 
     def _ask(
         self, address: Value, width: int, writes: bool, any_alignment: bool, missed: Callable[[], None], known: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Collection, Mapping
 
-from mpemu.layout import CODE_PAGE, CODE_PAGES_SIZE, PAGE, RECORD_PAGES
+from mpemu.layout import CODE_PAGE, CODE_PAGES_SIZE, PAGE, PAGE_SHIFT, RECORD_PAGES
 
 SLOTS = PAGE // 2
 ALL_REACHED = (1 << SLOTS) - 1
@@ -64,7 +64,7 @@ class Surroundings:
 
     def is_reached(self, place: int) -> bool:
         """``place``: bytes from the start of the head page."""
-        return bool(self.reached(place >> 12) >> (place % PAGE // 2) & 1)
+        return bool(self.reached(place >> PAGE_SHIFT) >> (place % PAGE // 2) & 1)
 
     def seen(self) -> dict[int, bytes]:
         """The pages that were asked for."""

@@ -9,6 +9,7 @@ from mpemu.codegen.memory import FETCH, note_used, ram_offset
 from mpemu.codegen.records import IMM, RECORD, RECORD_PAGE, SLOTS
 from mpemu.codegen.routines import ALL_ONES, Native, native
 from mpemu.codegen.tlb2 import forget_all, forget_page
+from mpemu.codegen.tlb_entries import dtlb_entry, itlb_entry, probe_code
 from mpemu.codegen.window import close_window
 from mpemu.isa.value import Value
 from mpemu.layout import (
@@ -19,6 +20,7 @@ from mpemu.layout import (
     ITLB_ENTRIES,
     ITLB_ENTRY,
     PAGE,
+    PAGE_SHIFT,
     REGIME,
     REGIMES,
     Struct,
@@ -105,8 +107,7 @@ def flush_page(h: Native, va: Value) -> None:
 
     def drop(regime: Value, used: Value) -> None:
         close_window(h, regime)
-        d = h.at(regime, ((va >> 12) & (DTLB_ENTRIES - 1)) * DTLB_ENTRY.size + REGIME.offset["dtlb"])
-        i = h.at(regime, ((va >> 12) & (ITLB_ENTRIES - 1)) * ITLB_ENTRY.size + REGIME.offset["itlb"])
+        d, i = dtlb_entry(h.b, h.at(regime), va), itlb_entry(h.b, h.at(regime), va)
         h.put(h.b.pointer(d, DTLB_ENTRY.offset["read_tag"]), ALL_ONES)
         h.put(h.b.pointer(d, DTLB_ENTRY.offset["write_tag"]), ALL_ONES)
         h.put(h.b.pointer(i, ITLB_ENTRY.offset["tag"]), ALL_ONES)
@@ -151,7 +152,7 @@ def reset_records(h: Native) -> None:
     pages = h.local(h.m.ram_size)
     for i in range(4):
         pages.set(pages.get() + h.get(h.machine("rom_size", i)))
-    fill_block(h, h.at(h.s.page_index), ((pages.get() >> 12 << 2) + 63) & -64, 0)
+    fill_block(h, h.at(h.s.page_index), ((pages.get() >> PAGE_SHIFT << 2) + 63) & -64, 0)
     h.s.record_next = 0
     h.call("flush_code")
 
@@ -214,10 +215,6 @@ def code_page(h: Native, host: Value, page: Value) -> None:
     h.ret(records)
 
 
-def _itlb_entry(h: Native, va: Value) -> str:
-    return h.at(h.s.regime, ((va >> 12) & (ITLB_ENTRIES - 1)) * ITLB_ENTRY.size + REGIME.offset["itlb"])
-
-
 @native
 def fetch_page(h: Native, va: Value) -> None:
     """Delta of the code page at ``va`` (see ITLB_ENTRY), entered in the ITLB. Traps if it can't be executed."""
@@ -227,20 +224,20 @@ def fetch_page(h: Native, va: Value) -> None:
     host, page = h.local(0), h.local(0)
     with h.when(is_ram, likely=True):
         host.set(h.m.ram + (offset & -PAGE))
-        page.set(offset >> 12)
+        page.set(offset >> PAGE_SHIFT)
     with h.otherwise():
-        first = h.local(h.m.ram_size >> 12)
+        first = h.local(h.m.ram_size >> PAGE_SHIFT)
         for i in range(4):
             rom_offset = pa - h.get(h.machine("rom_base", i))
             size = h.get(h.machine("rom_size", i))
             with h.when(rom_offset.ltu(size)):
                 host.set(h.get(h.machine("rom_host", i)) + (rom_offset & -PAGE))
-                page.set(first.get() + (rom_offset >> 12))
-            first.set(first.get() + (size >> 12))
+                page.set(first.get() + (rom_offset >> PAGE_SHIFT))
+            first.set(first.get() + (size >> PAGE_SHIFT))
     with h.when(host.get() == 0):
         h.trap(FETCH_ACCESS_FAULT, va)
     delta = h.call("code_page", host.get(), page.get()) - ((va & -PAGE) << 3)
-    entry = _itlb_entry(h, va)
+    entry = itlb_entry(h.b, h.at(h.s.regime), va)
     h.put(h.b.pointer(entry, ITLB_ENTRY.offset["tag"]), va & -PAGE)
     h.put(h.b.pointer(entry, ITLB_ENTRY.offset["delta"]), delta)
     h.put(h.b.pointer(entry, ITLB_ENTRY.offset["size_mask"]), -(Value(1, 64) << h.s.walk_shift))
@@ -251,9 +248,9 @@ def fetch_page(h: Native, va: Value) -> None:
 @native
 def fetch_halfword(h: Native, va: Value) -> None:
     """Two bytes of code as the decode cache has them; traps as a fetch does."""
-    entry = _itlb_entry(h, va)
-    delta = h.local(h.get(h.b.pointer(entry, ITLB_ENTRY.offset["delta"])))
-    with h.when(h.get(h.b.pointer(entry, ITLB_ENTRY.offset["tag"])) != (va & -PAGE)):
+    known, where = probe_code(h.b, h.at(h.s.regime), va)
+    delta = h.local(h.get(where))
+    with h.when(~known):
         delta.set(h.call("fetch_page", va))
     number = (delta.get() + ((va & -PAGE) << 3) - h.s.records).udiv(RECORD_PAGE)
     copy = h.s.code_pages + number * CODE_PAGE.size + CODE_PAGE.offset["copy"]

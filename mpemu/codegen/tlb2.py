@@ -12,21 +12,13 @@ level says.
 from __future__ import annotations
 
 from mpemu.codegen.routines import ALL_ONES, Native, native
+from mpemu.codegen.tlb_entries import MARKED_TAG, dtlb_entry, tlb2_entry
 from mpemu.isa.value import Value
-from mpemu.layout import DTLB_ENTRIES, DTLB_ENTRY, PAGE, REGIME, TLB2_ENTRIES, TLB2_ENTRY
-
-PAGE_SHIFT = 12
-MARKED_TAG = 1 << 11
-"""Bit of a write tag: the page is marked for LR/SC. No inline probe matches it; slow stores are spared the walk."""
-
-
-def dtlb_entry(h: Native, va: Value) -> str:
-    """Where the first level of the current regime may know the page of ``va``."""
-    return h.at(h.s.regime, (va >> (PAGE_SHIFT - 5)) & ((DTLB_ENTRIES - 1) << 5))
+from mpemu.layout import DTLB_ENTRY, PAGE, REGIME, TLB2_ENTRY
 
 
 def _entry(h: Native, va: Value) -> str:
-    return h.hart("tlb2", ((va >> PAGE_SHIFT) & (TLB2_ENTRIES - 1)) << 5)
+    return tlb2_entry(h.b, h.hart("tlb2"), va)
 
 
 def _stamp(h: Native, regime: Value) -> str:
@@ -72,7 +64,7 @@ def look_up(h: Native, va: Value, tag: Value | int) -> tuple[Value, Value]:
 
 def _copy(h: Native, entry: str, va: Value) -> None:
     """To the first level."""
-    first = dtlb_entry(h, va)
+    first = dtlb_entry(h.b, h.at(h.s.regime), va)
     for name in ("read_tag", "write_tag", "addend"):
         h.put(h.b.pointer(first, DTLB_ENTRY.offset[name]), h.get(h.b.pointer(entry, TLB2_ENTRY.offset[name])))
     h.put(h.b.pointer(first, DTLB_ENTRY.offset["size_mask"]), -PAGE & ALL_ONES)
@@ -90,6 +82,5 @@ def recall(h: Native, va: Value, tag: Value) -> None:
         h.ret(1)
 
 
-assert DTLB_ENTRY.size == TLB2_ENTRY.size == 1 << 5
 assert DTLB_ENTRY.offset["write_tag"] == TLB2_ENTRY.offset["write_tag"] == 8
 assert DTLB_ENTRY.offset["read_tag"] == TLB2_ENTRY.offset["read_tag"] == 0
