@@ -23,6 +23,7 @@ from mpemu.codegen.host import Host
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import WAYS, Variant, specialisations
 from mpemu.codegen.refill import define_data_addresses
+from mpemu.codegen.region_exits import HANDLED, Handled
 from mpemu.codegen.routines import Native, compile_routine
 from mpemu.codegen.sampler import compile_sampler
 from mpemu.codegen.tlb_entries import probe_code
@@ -167,34 +168,20 @@ def _h_leave(h: _Special) -> None:
     h.tail(h.b.pointer("%tbl", offset), "%rp", "%cnt")
 
 
-def _h_region_poll(h: _Special) -> None:
-    """A region's look around, at a back edge, has found an interrupt line or the end of the slice."""
-    h.left_region("poll")
-    h.tail("@h_slice", "%rp", "%cnt")
-
-
-def _h_region_slow(h: _Special) -> None:
-    """A region leaves an instruction to the interpreter ..."""
-    h.left_region("slow instruction")
-    h.tail("@h_interpret", "%rp", "%cnt")
-
-
-def _h_region_miss(h: _Special) -> None:
-    """... because its fast form was not enough ..."""
-    h.left_region("miss")
-    h.tail("@h_interpret", "%rp", "%cnt")
-
-
-def _h_region_unfit(h: _Special) -> None:
-    """... or because it can't be entered now."""
-    h.left_region("unfit")
-    h.tail("@h_interpret", "%rp", "%cnt")
-
-
 def _h_refit(h: _Special) -> None:
-    """A region for a window has been entered without one."""
+    """A region for a window was not entered, as there is none."""
     h.call("refit", h.b.from_pointer("%rp"))
     h.tail("@h_interpret", "%rp", "%cnt")
+
+
+def _left_region(exit: Handled) -> Callable[[_Special], None]:
+    """What a region leads to where it neither goes on in another one nor in code that has none."""
+
+    def define(h: _Special) -> None:
+        h.left_region(exit.reason)
+        h.tail(f"@{exit.then}", "%rp", "%cnt")
+
+    return define
 
 
 def _h_spin(h: _Special) -> None:
@@ -225,34 +212,33 @@ def _h_exit(h: _Special) -> None:
     h.b.terminate(f"ret i64 {h.s.exit_reason.raw}")
 
 
-_SPECIAL: tuple[Callable[[_Special], None], ...] = (
-    _h_undecoded,
-    _h_goto_record,
-    _h_straddle,
-    _h_illegal,
-    _h_goto_counted,
-    _h_attend_counted,
-    _h_interpret,
-    _h_goto,
-    _h_poll,
-    _h_slice,
-    _h_leave,
-    _h_region_poll,
-    _h_region_slow,
-    _h_region_miss,
-    _h_region_unfit,
-    _h_refit,
-    _h_spin,
-    _h_service,
-    _h_resync,
-    _h_raise,
-    _h_exit,
-)
+_SPECIAL: dict[str, Callable[[_Special], None]] = {
+    define.__name__[1:]: define
+    for define in (
+        _h_undecoded,
+        _h_goto_record,
+        _h_straddle,
+        _h_illegal,
+        _h_goto_counted,
+        _h_attend_counted,
+        _h_interpret,
+        _h_goto,
+        _h_poll,
+        _h_slice,
+        _h_leave,
+        _h_refit,
+        _h_spin,
+        _h_service,
+        _h_resync,
+        _h_raise,
+        _h_exit,
+    )
+} | {exit.symbol: _left_region(exit) for exit in HANDLED.values()}
+"""By symbol."""
 
 
 def _compile_special(module: Module, isa: IsaSpec) -> None:
-    for define in _SPECIAL:
-        symbol = define.__name__[1:]
+    for symbol, define in _SPECIAL.items():
         section = f' section "{FIRST_SECTION}"' if symbol == SPECIAL_HANDLERS[0] else ""
         b = Builder(module, f"dso_local {CC} i64 @{symbol}({ARGUMENTS})", f"nounwind{section}")
         h = _Special(b, isa, symbol)

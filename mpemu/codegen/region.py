@@ -165,9 +165,9 @@ class _Context:
             before = leader
         b.origin = self.module.place(0) if self._located else ""
         if self.uses_fp:
-            self.exits.refuse("unfit", "h_region_unfit")
+            self.exits.refuse("unfit")
         if self.memory.windowed:
-            self.exits.refuse("windowless", "h_refit")
+            self.exits.refuse("windowless")
         self.exits.define(self.uses_fp)
         self._entry()
         self.module.define(b)

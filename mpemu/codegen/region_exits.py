@@ -7,7 +7,7 @@ another region, goes on.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpemu.codegen.handlers import CC
 from mpemu.codegen.ir import Builder
@@ -20,8 +20,24 @@ from mpemu.layout import HART, PAGE, REGION_EXITS, REGION_VISIT
 SCALE = RECORD // 2
 """Bytes of records per byte of code."""
 
-_HANDLERS = {"poll": "h_region_poll", "interpret": "h_region_slow", "miss": "h_region_miss"}
-"""Of the exits that don't simply dispatch a record."""
+
+class Handled(NamedTuple):
+    """An exit that does not simply dispatch a record: the interpreter's handler :attr:`symbol` counts it as ``reason``
+    (REGION_EXITS), and ``then`` goes on."""
+
+    symbol: str
+    reason: str
+    then: str
+
+
+HANDLED = {
+    "poll": Handled("h_region_poll", "poll", "h_slice"),
+    "interpret": Handled("h_region_slow", "slow instruction", "h_interpret"),
+    "miss": Handled("h_region_miss", "miss", "h_interpret"),
+    "unfit": Handled("h_region_unfit", "unfit", "h_interpret"),
+    "windowless": Handled("h_region_windowless", "unfit", "h_refit"),
+}
+"""By kind."""
 _FAR = "far_"
 """Before the kind of an exit whose place lies on another page than the region's head."""
 _COMPUTED = ("goto", "jump", "attend")
@@ -81,10 +97,10 @@ class RegionExits:
             else:
                 self._to_record(kind, self._record(place), count)
 
-    def refuse(self, label: str, symbol: str) -> None:
-        """The block ``label``, before anything was done: the interpreter's ``symbol`` takes over."""
-        self._b.place(label)
-        self._tail_to(symbol, "%rp", Value("%cnt", 64, self._b))
+    def refuse(self, kind: str) -> None:
+        """The block ``kind``: the region can't be entered, and nothing was done."""
+        self._b.place(kind)
+        self._tail_to(HANDLED[kind].symbol, "%rp", Value("%cnt", 64, self._b))
 
     def _record(self, place: Value) -> str:
         """The record at ``place`` of the head's page, from that of the entry."""
@@ -101,7 +117,7 @@ class RegionExits:
                 self._tail_to("h_leave", rp, count)
             self._tail(b.pointer("%tbl", offset), rp, count)
         else:
-            self._tail_to(_HANDLERS[kind], rp, count)
+            self._tail_to(HANDLED[kind].symbol, rp, count)
 
     def _to_address(self, kind: str, target: Value, count: Value) -> None:
         b = self._b
@@ -128,7 +144,7 @@ class RegionExits:
         b.store(b.pointer("%st", HART.offset["delta"]), delta)
         rp = b.to_pointer(delta + (target << 3))
         near = "poll" if looks else kind.removeprefix(_FAR)
-        self._to_record(near if near in _HANDLERS else "dispatch", rp, count)
+        self._to_record(near if near in HANDLED else "dispatch", rp, count)
 
     def _add(self, item: str, more: Value | int, index: int = 0) -> None:
         """To a statistics item of the hart."""
