@@ -199,10 +199,14 @@ REGION_ENTRY = Struct(
     "RegionEntry",
     (
         Item("page", "u32", "translator", "index of its page"),
-        Item("offset", "u32", "translator", "page offset of its first instruction"),
         Item("code", "u32", "translator", "handler offset"),
         Item("next", "u32", "translator", "next region of the page + 1, or 0"),
-        Item("places", "u32", "translator", "handler offset of an array of u16: page offsets where it can be entered"),
+        Item(
+            "places",
+            "u32",
+            "translator",
+            "handler offset of an array of u16: page offsets where it is entered; head first",
+        ),
         Item("count", "u32", "translator", "elements of that"),
         Item("rank", "u32", "translator", "Kind.rank of unit.py"),
     ),

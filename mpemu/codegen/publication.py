@@ -103,7 +103,7 @@ class Publication:
         view.code_end = self._first_offset + start + len(code)
         number = view.published
         entry = self._entries[number]
-        entry.page, entry.offset, entry.next = pages[0], unit.head, view.page_first[pages[0]]
+        entry.page, entry.next = pages[0], view.page_first[pages[0]]
         entry.code = self._first_offset + start + unit.entry
         entry.places, entry.count = places, len(unit.entries)
         entry.rank = unit.kind.rank

@@ -52,8 +52,9 @@ class Memory:
                 entry = entries[index - 1]
                 assert entry.page == number
                 if index - 1 < self.view.published:
-                    start = entry.code - FIRST - 40
-                    found.setdefault((self.page(number), entry.offset), []).append(self.code[start : start + 100])
+                    start, places = entry.code - FIRST - 40, entry.places - FIRST
+                    head = int.from_bytes(self.code[places : places + PLACE_SIZE], "little")
+                    found.setdefault((self.page(number), head), []).append(self.code[start : start + 100])
                 index = entry.next
         return found
 
