@@ -8,8 +8,7 @@ record at which the interpreter, or another region, goes on:
 
 - *dispatch*: the next instruction is elsewhere, at a known place;
 - *jump*: at a computed address; if it does not lie ahead, look for interrupts and the end of the slice first;
-- *goto*: at a computed address, without that;
-- *poll*, *attend*: a back edge, or a return, found an interrupt line or the end of the slice;
+- *poll*: a back edge found an interrupt line or the end of the slice;
 - *interpret*, *miss*: this instruction is none for a region (a CSR), or needs more than the fast path (a device, a
   trap): the interpreter executes it.
 
@@ -233,38 +232,33 @@ class _Context:
         self.b.store(self.count, retired)
 
     def jump_to(self, target: Value, source: int, retired: Value) -> None:
-        """To a computed address."""
+        """From ``source`` to a computed address: within the region, if that has it as a target of the jump."""
+        b = self.b
+        if targets := sorted(self.region.targets.get(source, ())):
+            self.save(retired)
+            elsewhere = b.label()
+            labels = {place: b.label() for place in targets}
+            cases = " ".join(f"i64 {place}, label %{label}" for place, label in labels.items())
+            relative = target - Value("%page", 64, b)
+            b.terminate(f"switch i64 {relative.raw}, label %{elsewhere} [ {cases} ]")
+            for place, label in labels.items():
+                b.place(label)
+                needed = self._conditions(place)
+                if place <= source:
+                    needed.append(undisturbed(b, retired))
+                for fits in needed:
+                    enter = b.label()
+                    b.branch_if(fits, enter, elsewhere, True)
+                    b.place(enter)
+                b.branch(self.labels[place])
+            with b.aside(elsewhere):
+                self._leave_by_jump(target, source, retired)
+        else:
+            self._leave_by_jump(target, source, retired)
+
+    def _leave_by_jump(self, target: Value, source: int, retired: Value) -> None:
         self.exits.comes_from(_Pc(source, self))
         self.leave("jump", target, retired)
-
-    def come_back(self, target: Value, source: int, retired: Value) -> None:
-        """A return: behind one of the calls, if that is where it goes."""
-        b = self.b
-        sites = {site: self.labels[site] for site in sorted(self.region.returns.get(source, ()))}
-        if not sites:
-            self.jump_to(target, source, retired)
-            return
-        self.save(retired)
-        go_on, back, attend, elsewhere = b.label(), b.label(), b.label(), b.label()
-        b.branch_if(target.gtu(_Pc(source, self)).raw, go_on, back)
-        b.place(back)
-        b.branch_if(undisturbed(b, retired), go_on, attend, True)
-        with b.aside(attend):
-            self.leave("attend", target, retired)
-        b.place(go_on)
-        conditions = {site: (b.label(), self._conditions(site)) for site in sites}
-        cases = " ".join(f"i64 {site}, label %{label}" for site, (label, _) in conditions.items())
-        relative = target - Value("%page", 64, b)
-        b.terminate(f"switch i64 {relative.raw}, label %{elsewhere} [ {cases} ]")
-        for site, (label, needed) in conditions.items():
-            b.place(label)
-            for fits in needed:
-                label = b.label()
-                b.branch_if(fits, label, elsewhere, True)
-                b.place(label)
-            b.branch(sites[site])
-        with b.aside(elsewhere):
-            self.leave("goto", target, retired)
 
     # -- entry
     def _entry(self) -> None:
@@ -397,8 +391,6 @@ class _StepEmitter(HandlerEmitter):
         retired = context.retired(1)
         if step.target is not None:
             context.go(step.target, retired, look=step.closes_loop)
-        elif step.is_return:
-            context.come_back(target, step.at, retired)
         else:
             context.jump_to(target, step.at, retired)
 

@@ -40,10 +40,8 @@ HANDLED = {
 """By kind."""
 _FAR = "far_"
 """Before the kind of an exit whose place lies on another page than the region's head."""
-_COMPUTED = ("goto", "jump", "attend")
-"""Kinds whose place is an address; of others it is an offset in the head's page, unless they are far."""
-_LOOKS = ("attend", f"{_FAR}poll")
-"""Kinds that look for interrupts on the way."""
+_COMPUTED = "jump"
+"""The kind whose place is an address; of others it is an offset in the head's page, unless they are far."""
 
 
 class RegionExits:
@@ -92,7 +90,7 @@ class RegionExits:
                     b.store(mstatus, b.load(mstatus) | FS)
             place, count = b.load(self._place), b.load(self._count)
             self._add("region_work", count - Value("%cnt", 64, b) + REGION_VISIT)
-            if kind in _COMPUTED or kind.startswith(_FAR):
+            if kind == _COMPUTED or kind.startswith(_FAR):
                 self._to_address(kind, place, count)
             else:
                 self._to_record(kind, self._record(place), count)
@@ -121,30 +119,28 @@ class RegionExits:
 
     def _to_address(self, kind: str, target: Value, count: Value) -> None:
         b = self._b
-        if kind == "jump":
+        if kind == _COMPUTED:
             with b.when(target.leu(b.load(self._source))):
                 disturbed = Value(undisturbed(b, count), 1, b) == 0
                 with b.when(disturbed, likely=False):
-                    self._by_itlb("attend", target, count)
-        self._by_itlb(kind, target, count)
+                    self._by_itlb("poll", target, count)
+        self._by_itlb(kind.removeprefix(_FAR), target, count)
 
     def _by_itlb(self, kind: str, target: Value, count: Value) -> None:
         """Continue at the record of ``target``, if the ITLB knows its page."""
         b = self._b
-        looks = kind in _LOOKS
         known, where = probe_code(b, "%tlb", target)
         hit, miss = b.label(), b.label()
         b.branch_if(known.raw, hit, miss, True)
         b.place(miss)
         b.store(b.pointer("%st", HART.offset["pc"]), target)
         self._add("region_exits", 1, REGION_EXITS.index("unknown page"))
-        self._tail_to("h_attend_counted" if looks else "h_goto_counted", "null", count)
+        self._tail_to("h_attend_counted" if kind == "poll" else "h_goto_counted", "null", count)
         b.place(hit)
         delta = b.load(where)
         b.store(b.pointer("%st", HART.offset["delta"]), delta)
         rp = b.to_pointer(delta + (target << 3))
-        near = "poll" if looks else kind.removeprefix(_FAR)
-        self._to_record(near if near in HANDLED else "dispatch", rp, count)
+        self._to_record(kind if kind in HANDLED else "dispatch", rp, count)
 
     def _add(self, item: str, more: Value | int, index: int = 0) -> None:
         """To a statistics item of the hart."""

@@ -98,8 +98,9 @@ class Shape:
         self.left_out -= self.steps.keys()
         self._starts = frozenset(leaders & self.steps.keys())
         self.spins = {s.at for s in self.steps.values() if self._only_waits(s)}
-        self.returns = self._returns()
-        """Of each return of a function that the region calls: the places behind those calls."""
+        self.targets = self._targets()
+        """Of computed jumps, where they may go on in the region: returns of functions that it calls, behind those
+        calls."""
         self.entries = self._entries()
         """Where the region can be entered, offsets in the head's page, ``head`` first."""
         self.successors = self._graph()
@@ -261,7 +262,7 @@ class Shape:
                 work += found[leader]
         return found
 
-    def _returns(self) -> dict[int, set[int]]:
+    def _targets(self) -> dict[int, set[int]]:
         found: dict[int, set[int]] = {}
         for entry, sites in self._call_sites.items():
             if sites := sites & self._starts:
@@ -297,7 +298,7 @@ class Shape:
         if not step.insn.ends_block:
             found = {step.behind} if self.fast(step) else set()
         elif step.is_return:
-            found = set(self.returns.get(step.at, ()))
+            found = set(self.targets.get(step.at, ()))
         elif step.at in self.spins:
             found = {step.behind} if step.is_branch else set()
         elif step.is_branch:
