@@ -104,8 +104,11 @@ static uint64_t verdict(const struct kind *kind, enum way way, uint64_t address,
     }
     if (way != MACHINE && address < PMP_END && last >= PMP_END) /* the second page's fault comes before the bus error */
         *tval = second;
-    if (!is_backed(way, address) || !is_backed(way, last))
+    if (!is_backed(way, address) || !is_backed(way, last)) {
+        if (is_backed(way, address))
+            *tval = second;
         return store ? CAUSE_STORE_ACCESS : CAUSE_LOAD_ACCESS;
+    }
     return NO_TRAP;
 }
 

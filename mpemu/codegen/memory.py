@@ -130,12 +130,13 @@ def _load_across(h: Native, va: Value, size: int) -> None:
 
 
 def _bytes_across(h: Native, va: Value, size: int, access: int, fault: int) -> list[Value]:
-    """The host address of every byte of an access that crosses a page; the second one may be page 0."""
+    """The host address of every byte of an access that crosses a page; the second one may be page 0. What is no memory
+    is reported by the address of the part that lies there (privileged ISA, mtval), as a missing page is."""
     second = (va & -PAGE) + PAGE
     first_offset, first_is_ram = ram_offset(h, h.call("translate", va, access, 1))
     second_offset, second_is_ram = ram_offset(h, h.call("translate", second, access, 1))
     with h.when(~(first_is_ram & second_is_ram)):
-        h.trap(fault, va)
+        h.trap(fault, first_is_ram.mux(second, va))
     on_first = second - va
     start, rest = h.m.ram + first_offset, h.m.ram + second_offset - on_first
     return [on_first.gtu(i).mux(start + i, rest + i) for i in range(size)]

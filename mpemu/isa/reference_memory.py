@@ -122,12 +122,14 @@ class MemoryVerbs(Core):
         return number(self.call("translate", address, access, size))
 
     def _pieces(self, address: int, size: int, access: int) -> list[tuple[int, int]]:
-        """(physical address, bytes): two pieces if the access crosses a page. Traps if any byte may not be accessed."""
+        """(physical address, bytes): two pieces if the access crosses a page. Traps if any byte may not be accessed,
+        and reports the piece that is at fault."""
         room = PAGE - address % PAGE
-        spans = [(address, size)] if size <= room else [(address, room), (address + room, size - room)]
-        pieces = [(self.translate(a & NO_TRANSLATION, access, n), n) for a, n in spans]
-        if address % size and not all(self.bus.is_ram(pa, n) for pa, n in pieces):
-            raise GuestTrap(ACCESS_FAULT[access], address)
+        spans = [(address, size)] if size <= room else [(address, room), (address + room & NO_TRANSLATION, size - room)]
+        pieces = [(self.translate(a, access, n), n) for a, n in spans]
+        for (a, _), (pa, n) in zip(spans, pieces, strict=True):
+            if address % size and not self.bus.is_ram(pa, n):
+                raise GuestTrap(ACCESS_FAULT[access], a)
         return pieces
 
     def _read(self, address: int, size: int, access: int = READ) -> int:

@@ -228,7 +228,8 @@ def test_the_last_bytes_of_ram(size: int) -> None:
         cause = Cause.STORE_ACCESS if name in STORES else Cause.LOAD_ACCESS
         edges.do(name, end - width)
         for offset in range(1, width):
-            edges.fault(name, end - offset, cause, end - offset)
+            edges.fault(name, end - offset, cause, end)  # where the part is that lies in nothing
+            edges.fault(name, RAM - offset, cause)
         reason = edges.run(place_of(name), x11=end)
         assert reason is ExitReason.MMIO and edges.hart().mmio_address == end
     for name, width in AMOS.items():

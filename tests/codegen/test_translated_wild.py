@@ -131,7 +131,7 @@ def expected(lab: Wild, name: str, setting: str, size: int, va: int) -> tuple[in
         return Cause.LOAD_ACCESS if load else Cause.STORE_ACCESS, last & -PAGE
     if va >= RAM and last < end and va <= last:
         return None
-    return Cause.LOAD_ACCESS if load else Cause.STORE_ACCESS, va
+    return Cause.LOAD_ACCESS if load else Cause.STORE_ACCESS, last & -PAGE if RAM <= va < end else va
 
 
 SIZES = {"lb": 1, "sb": 1, "lhu": 2, "sh": 2, "lw": 4, "sw": 4, "amoadd.w": 4}

@@ -183,6 +183,17 @@ def test_a_misaligned_load_across_pages_faults_at_the_page_that_is_missing() -> 
     assert hart.x.values[5] == 77
 
 
+def test_a_misaligned_store_across_the_end_of_ram_faults_at_what_is_behind_it() -> None:
+    (hart,) = machine()
+    place(hart, ("sd", {"rs1": 6, "rs2": 7, "imm": 0}))
+    end = RAM + len(hart.bus.ram)
+    before = bytes(hart.bus.ram[-8:])
+    hart.x.values[6:8] = end - 4, 77
+    hart.step()
+    assert cause(hart) == (7, end)
+    assert hart.bus.ram[-8:] == before
+
+
 # -- interrupts
 
 
