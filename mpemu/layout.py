@@ -141,8 +141,21 @@ CODE_PAGE = Struct(
 
 RECORD_PAGES = 1280
 """Code pages that a hart's decode cache holds."""
-CODE_PAGES_SIZE = RECORD_PAGES * CODE_PAGE.size + PAGE
-"""Bytes of a hart's CODE_PAGE structs; a page more, as the decoder may look two bytes behind the last copy."""
+JUMP = Struct(
+    "Jump",
+    (
+        Item("source", "u64", "hart", "virtual address of a jalr in a region"),
+        Item("target", "u64", "hart", "where it has gone, which the region does not have as its target"),
+        Item("count", "u64", "hart", "how often, since another jump was here"),
+    ),
+    8,
+)
+JUMPS = 4096
+"""JUMPs of a hart, hashed (codegen/jumps.py)."""
+JUMPS_START = RECORD_PAGES * CODE_PAGE.size + PAGE
+"""Behind a hart's CODE_PAGE structs; a page more, as the decoder may look two bytes behind the last copy."""
+CODE_PAGES_SIZE = JUMPS_START + JUMPS * JUMP.size
+"""Bytes of all that a translator reads of a hart: CODE_PAGE structs, then JUMPs."""
 
 # Translation: vCPUs ask for regions, the translator publishes them (codegen/hot.py has the protocol).
 HEAT = 4096
@@ -187,6 +200,7 @@ REQUEST = Struct(
         Item("offset", "u64", "any", "page offset of the region's first instruction"),
         Item("rank", "u64", "any", "what is wanted: Kind.rank of unit.py"),
         Item("page", "u64", "any", "its page in that hart's decode cache"),
+        Item("address", "u64", "any", "virtual address of that page"),
         Item("left_page", "u64", "any", "page of the region that leads there, + 1; 0: it was found otherwise"),
         Item("left_offset", "u64", "any", "where that region was entered"),
         Item("left_distance", "i64", "any", "that page's distance from `page`, in pages"),
@@ -285,7 +299,12 @@ HART = Struct(
         Item("mmio_latch", "u64", "hart", "1: the reply is in mmio_value for the instruction to consume; 2: bus error"),
         # -- the decode cache; all but code_pages is private memory of the vCPU process that runs the hart
         Item("records", "u64", "build", "address of the pool of record pages"),
-        Item("code_pages", "u64", "build", "address of their CODE_PAGE structs, which the translator reads"),
+        Item(
+            "code_pages",
+            "u64",
+            "build",
+            "address of their CODE_PAGEs and of the JUMPs, which the translator reads",
+        ),
         Item("record_pages", "u64", "build", "pages in the pool"),
         Item("record_next", "u64", "hart", "next unused page of the pool"),
         Item("record_high", "u64", "hart", "pages of the pool that were ever used"),

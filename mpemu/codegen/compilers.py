@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -96,15 +96,19 @@ class Compilers:
                 if (job := compiler.job) is None:
                     continue
                 if isinstance(answer, int):
-                    self._tell(compiler, job.code.page(answer), job.code.reached(answer))
+                    reached = job.code.reached(answer).to_bytes(SLOTS // 8, "little")
+                    self._tell(compiler, [job.code.page(answer), reached])
+                    continue
+                if isinstance(answer, list) and len(answer) == 1:
+                    self._tell(compiler, job.code.targets(*answer))
                     continue
                 compiler.job = None
                 self._finish(job, answer if isinstance(answer, str) else _unit(job, answer))
         self._distribute()
 
-    def _tell(self, compiler: _Compiler, page: bytes | None, reached: int) -> None:
+    def _tell(self, compiler: _Compiler, what: Sequence[Any]) -> None:
         with suppress(ConnectionError):
-            compiler.socket.sendall(msgpack.packb([page, reached.to_bytes(SLOTS // 8, "little")]))
+            compiler.socket.sendall(msgpack.packb(what))
 
     def owns(self, descriptor: int) -> bool:
         return descriptor in self._compilers

@@ -2,8 +2,9 @@
 
 With the builder it is the only process that loads LLVM. It maps no memory of the machine: whatever goes wrong here
 costs one region. Messages are msgpack: a job ``[head, rank, distances]`` names the pages that are known around. A
-number asks for one, and is answered by ``[page, reached]``, 4096 and 256 bytes (surroundings.py). The answer is a list
-of a unit's fields (:func:`answer`) or a text that says what failed.
+number asks for one, and is answered by ``[page, reached]``, 4096 and 256 bytes (surroundings.py); ``[place]`` asks for
+targets of the jump there, and is answered by a list of places. The answer is a list of a unit's fields (:func:`answer`)
+or a text that says what failed.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def translate(
     origins.
     """
     began = time.process_time_ns()
-    region = region_ir(isa, Source(code.page, code.is_reached, kind), head, symbols, REGION, located)
+    region = region_ir(isa, Source(code.page, code.is_reached, code.targets, kind), head, symbols, REGION, located)
     if region.instructions < SMALLEST:
         return Unit((head,), region.pages, b"", 0, 0, region.instructions, 0, kind=kind)
     made = compile_object(region.text)
@@ -95,11 +96,17 @@ def serve(connection: socket.socket, isa: str, symbols: dict[str, int], located:
         page, reached = receive()
         return page, int.from_bytes(reached, "little")
 
+    def targets(place: int) -> list[int]:
+        connection.sendall(msgpack.packb([place]))
+        found: list[int] = receive()
+        return found
+
     with suppress(Closed):
         while True:
             head, rank, distances = receive()
             try:
-                unit = translate(spec, symbols, Surroundings(distances, ask), head, Kind.of_rank(rank), located)
+                code = Surroundings(distances, ask, targets)
+                unit = translate(spec, symbols, code, head, Kind.of_rank(rank), located)
             except Exception as error:  # whatever is wrong with one region: the guest goes on interpreting it
                 connection.sendall(msgpack.packb(" ".join(f"{type(error).__name__}: {error}".split())))
                 continue

@@ -122,6 +122,7 @@ def request_region(h: Native, number: Value, offset: Value, rank: Value, by_exit
                 ("offset", offset),
                 ("rank", rank),
                 ("page", number),
+                ("address", here),
                 ("left_page", (by_exit != 0).mux(left_page + 1, 0)),
                 ("left_offset", (left - left_page * RECORD_PAGE) >> 3),
                 ("left_distance", (h.s.left_page - here).sra(PAGE_SHIFT)),

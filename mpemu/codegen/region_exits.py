@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from mpemu.codegen.handlers import CC
 from mpemu.codegen.ir import Builder
 from mpemu.codegen.records import RECORD
+from mpemu.codegen.region_jumps import note_jump
 from mpemu.codegen.tlb_entries import probe_code
 from mpemu.isa.privileged import FS
 from mpemu.isa.value import Value
@@ -120,7 +121,9 @@ class RegionExits:
     def _to_address(self, kind: str, target: Value, count: Value) -> None:
         b = self._b
         if kind == _COMPUTED:
-            with b.when(target.leu(b.load(self._source))):
+            source = b.load(self._source)
+            note_jump(b, source, target)
+            with b.when(target.leu(source)):
                 disturbed = Value(undisturbed(b, count), 1, b) == 0
                 with b.when(disturbed, likely=False):
                     self._by_itlb("poll", target, count)

@@ -8,7 +8,7 @@ Code that the hart has not reached yet is left out: an exit there costs little, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mpemu.codegen.decoder import MAX_SPIN_LOOP
@@ -31,10 +31,12 @@ LINK_REGISTERS = (1, 5)
 class Source:
     """Where guest code comes from: ``page(distance)`` is the content (4096 bytes) of the page that many pages from the
     head's, or None; ``reached(place)`` tells whether the hart has been there (``page(place // 4096)`` is known).
-    ``kind`` is what is to be made."""
+    ``targets(place)``: where the computed jump there may lead, most frequent first; only guessed. ``kind`` is what is
+    to be made."""
 
     page: Callable[[int], bytes | None]
     reached: Callable[[int], bool] = lambda place: True
+    targets: Callable[[int], Sequence[int]] = lambda place: ()
     kind: Kind = BEST
 
 
@@ -75,8 +77,13 @@ class Step:
         return self.is_jump and self.operands["rd"] in LINK_REGISTERS
 
     @property
+    def is_computed(self) -> bool:
+        """A jump that may lead anywhere."""
+        return self.insn.name == "jalr" and self.target is None
+
+    @property
     def is_return(self) -> bool:
-        return self.insn.name == "jalr" and self.target is None and self.operands["rs1"] in LINK_REGISTERS
+        return self.is_computed and self.operands["rs1"] in LINK_REGISTERS
 
 
 class Shape:
@@ -92,15 +99,17 @@ class Shape:
         self.left_out = set[int]()
         """Places that the region leads to, which were not reached yet."""
         self._call_sites: dict[int, set[int]] = {}
+        self._guesses: dict[int, set[int]] = {}
         self._resumed = set[int]()
         leaders = {head}
         self._grow(leaders)
         self.left_out -= self.steps.keys()
         self._starts = frozenset(leaders & self.steps.keys())
         self.spins = {s.at for s in self.steps.values() if self._only_waits(s)}
-        self.targets = self._targets()
-        """Of computed jumps, where they may go on in the region: returns of functions that it calls, behind those
-        calls."""
+        self.targets = {at: found for at, places in self._guesses.items() if (found := places & self._starts)}
+        """Of computed jumps, where they may go on in the region: where they have been seen to go; and from the returns
+        of functions that it calls, behind those calls."""
+        self._find_returns()
         self.entries = self._entries()
         """Where the region can be entered, offsets in the head's page, ``head`` first."""
         self.successors = self._graph()
@@ -145,6 +154,8 @@ class Shape:
 
     def _follow(self, step: Step) -> tuple[int, ...]:
         """Where the end of a block leads to, nearest first."""
+        if step.is_computed:
+            return self._guess(step)
         if step.target is None:
             return ()
         if step.is_branch:
@@ -153,6 +164,18 @@ class Shape:
             self._call_sites.setdefault(step.target, set()).add(step.behind)
             return (step.target, step.behind)
         return (step.target,)
+
+    def _guess(self, jump: Step) -> tuple[int, ...]:
+        """Where a computed jump leads to."""
+        guesses = [place for place in self._source.targets(jump.at) if not place % 2 and self._source.reached(place)]
+        if not guesses:
+            return ()
+        self._guesses[jump.at] = set(guesses)
+        if not jump.is_call:
+            return tuple(guesses)
+        for place in guesses:
+            self._call_sites.setdefault(place, set()).add(jump.behind)
+        return (*guesses, jump.behind)
 
     def _is_reached(self, place: int) -> bool:
         if not self._source.reached(place):
@@ -241,10 +264,12 @@ class Shape:
 
     def _entries(self) -> tuple[int, ...]:
         """Besides the head: where loops go back to (an interrupt or the end of a slice makes a hart leave there),
-        behind calls, and behind instructions that are left to the interpreter."""
+        behind calls, where computed jumps lead (also those of other regions), and behind instructions that are left to
+        the interpreter."""
         again = {s.target for s in self.steps.values() if s.target is not None and s.closes_loop}
+        guessed = {place for places in self._guesses.values() for place in places}
         behind = {s.behind for s in self.steps.values() if s.is_call}
-        wanted = {at for at in (again | behind | self._resumed) & self._starts if self.pages_of(at) == {0}}
+        wanted = {at for at in (again | behind | guessed | self._resumed) & self._starts if self.pages_of(at) == {0}}
         waiting = {s.target for s in self.steps.values() if s.at in self.spins}
         if self.head not in self._starts:
             return ()
@@ -262,13 +287,11 @@ class Shape:
                 work += found[leader]
         return found
 
-    def _targets(self) -> dict[int, set[int]]:
-        found: dict[int, set[int]] = {}
+    def _find_returns(self) -> None:
         for entry, sites in self._call_sites.items():
             if sites := sites & self._starts:
                 for at in self._returns_of(entry):
-                    found.setdefault(at, set()).update(sites)
-        return found
+                    self.targets.setdefault(at, set()).update(sites)
 
     def _returns_of(self, entry: int) -> Iterator[int]:
         """The returns of the function at ``entry``: what it reaches when calls are passed over."""
@@ -297,7 +320,7 @@ class Shape:
         found: set[int | None] = set()
         if not step.insn.ends_block:
             found = {step.behind} if self.fast(step) else set()
-        elif step.is_return:
+        elif step.is_computed:
             found = set(self.targets.get(step.at, ()))
         elif step.at in self.spins:
             found = {step.behind} if step.is_branch else set()

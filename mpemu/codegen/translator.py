@@ -12,6 +12,7 @@ yet are lost to the cache, requests under way become hot again.
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
 import select
@@ -20,6 +21,7 @@ import socket
 import struct
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,12 +32,12 @@ from mpemu.codecache import CodeCache, units_key
 from mpemu.codecache_upkeep import evict
 from mpemu.codegen.compilers import PR_SET_NAME, PR_SET_PDEATHSIG, Compilers, Job
 from mpemu.codegen.publication import Publication
-from mpemu.codegen.surroundings import CodePages, Surroundings
+from mpemu.codegen.surroundings import LEAST_COUNT, CodePages, Surroundings, likely
 from mpemu.fence import order_fence
 from mpemu.layout import ITLB_ENTRIES, PAGE, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.paths import COORDINATOR
 from mpemu.private_file import Refused
-from mpemu.unit import OPTIMISED, Dependencies, Kind, Unit, fits, page_digest
+from mpemu.unit import MAX_DISTANCE, OPTIMISED, Dependencies, Kind, Unit, fits, page_digest
 from mpemu.vcpu.blob_file import read_blob
 
 PROCESS_NAME = b"mpemu-transl"
@@ -110,6 +112,7 @@ class Translator:
         """Head pages that the cache has: whether their file is known to be used in this run."""
         self._work: Iterator[None] = self._preload()
         self.compilers: Submits | None = None
+        self.least_count = LEAST_COUNT
 
     # -- requests
     def serve(self) -> None:
@@ -137,7 +140,15 @@ class Translator:
             page, reached = self._code.read(hart, pages[distance])
             return page, reached | self._reached.get(page_digest(page), 0)
 
-        return Request(slot.offset & (PAGE - 2), Surroundings(pages, read), Kind.of_rank(slot.rank), left)
+        address = slot.address
+        jumps = functools.cache(lambda: self._code.jumps(hart))
+
+        def targets(place: int) -> list[int]:
+            found = likely(jumps().get(address + place, Counter()), self.least_count)
+            return [target - address for target in found if abs(target - address) <= MAX_DISTANCE * PAGE]
+
+        code = Surroundings(pages, read, targets)
+        return Request(slot.offset & (PAGE - 2), code, Kind.of_rank(slot.rank), left)
 
     def _answer(self, request: Request) -> None:
         if self._is_known(request):

@@ -212,6 +212,7 @@ def quanta(seed: int) -> Iterator[int]:
 @pytest.fixture(scope="module", params=[QUICK, OPTIMISED], ids=["quick", "optimised"])
 def lab(request: pytest.FixtureRequest) -> Iterator[TranslatedLab]:
     made = TranslatedLab(size=SIZE, tier=request.param)
+    made.guess_from(1)
     yield made
     made.close()
 

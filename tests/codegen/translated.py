@@ -11,7 +11,7 @@ from typing import Any
 from mpemu.codegen.compilers import Job
 from mpemu.codegen.compiling import translate
 from mpemu.codegen.publication import Publication
-from mpemu.codegen.surroundings import CodePages
+from mpemu.codegen.surroundings import LEAST_COUNT, CodePages
 from mpemu.codegen.translator import Translator
 from mpemu.layout import (
     HART,
@@ -19,6 +19,9 @@ from mpemu.layout import (
     HEAT_ROUND,
     ITLB_ENTRIES,
     ITLB_ENTRY,
+    JUMP,
+    JUMPS,
+    JUMPS_START,
     PAGE,
     POINTS_PER_SAMPLE,
     REGIME,
@@ -77,6 +80,19 @@ class TranslatedLab(Lab):
         self._translator = None  # type: ignore[assignment]
         del self.shared
         self._segment.close()
+
+    def has_jumped(self, source: int, *targets: int, hart: int = 0) -> None:
+        """As if a computed jump at virtual address ``source`` had often led out of a region, to each of ``targets``."""
+        start = self.memory.code_pages_address(hart) + JUMPS_START
+        jumps = (JUMP.ctype * JUMPS).from_address(start)
+        free = iter(jump for jump in jumps if not jump.count)
+        for target in targets:
+            jump = next(free)
+            jump.source, jump.target, jump.count = source, target, LEAST_COUNT
+
+    def guess_from(self, count: int) -> None:
+        """Where a computed jump leads is guessed from so many jumps on."""
+        self._translator.least_count = count
 
     def restart(self, keep_records: bool = False, hart: int = 0) -> None:
         """The hart's reset state; ``keep_records``: what was decoded stays (and is compared with memory before use)."""
