@@ -25,6 +25,8 @@ _TYPES = {"s": ("float", "f32"), "d": ("double", "f64")}
 _LLVM = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "sqrt": "sqrt", "fma": "fma"}
 _UNDERFLOWING = ("mul", "div")  # a sum or root below the normal numbers is exact
 _STRICT = 'metadata !"fpexcept.strict"'
+_CANONICAL_NAN = "0x7FF8000000000000"
+"""As LLVM writes constants of either type."""
 _DYNAMIC = 'metadata !"round.dynamic", '
 
 
@@ -193,10 +195,17 @@ def _is_nan(b: Builder, number: str, fmt: str) -> Value:
 
 
 def _canonical(b: Builder, number: str, fmt: str) -> Value:
-    """The bits of a result, the canonical NaN if it is one."""
+    """The bits of a result, the canonical NaN if it is one: a branch, since a selection would wait for the result."""
     if b.module.host.CANONICAL_NANS:
         return _bits(b, number, fmt)
-    return _is_nan(b, number, fmt).mux(FORMATS[fmt].nan, _bits(b, number, fmt))
+    start, nan, ordered = (b.label() for _ in range(3))
+    b.place(start)
+    b.branch_if(_is_nan(b, number, fmt).raw, nan, ordered, likely=False)
+    with b.aside(nan):
+        b.branch(ordered)
+    b.place(ordered)
+    kind = _TYPES[fmt][0]
+    return _bits(b, b.op(f"phi {kind} [ {number}, %{start} ], [ {_CANONICAL_NAN}, %{nan} ]"), fmt)
 
 
 def _host_operation(b: Builder, op: str, fmt: str, numbers: list[str]) -> str:

@@ -127,10 +127,11 @@ class KeptRegisters(Registers):
         self._written = frozenset(written)
         self._initial: dict[int, Value] = {}
         self._slots: dict[int, str] = {}
+        self._kind = "double" if item == "f" else "i64"  # what LLVM chooses host registers by
 
     def _slot(self, number: int) -> str:
         if number not in self._slots:
-            self._slots[number] = self._b.alloca("i64")
+            self._slots[number] = self._b.alloca(self._kind)
             self._at_entry(number)
         return self._slots[number]
 
@@ -140,29 +141,42 @@ class KeptRegisters(Registers):
         return self._initial[number]
 
     def _read(self, number: int) -> Value:
-        return self._b.load(self._slot(number)) if number in self._written else self._at_entry(number)
+        return self._load(self._slot(number)) if number in self._written else self._at_entry(number)
+
+    def _load(self, slot: str) -> Value:
+        if self._kind == "i64":
+            return self._b.load(slot)
+        number = self._b.op(f"load double, ptr {slot}, align 8")
+        return Value(self._b.op(f"bitcast double {number} to i64"), 64, self._b)
+
+    def _save(self, b: Builder, slot: str, value: Value) -> None:
+        if self._kind == "i64":
+            b.store(slot, value)
+        else:
+            number = b.op(f"bitcast i64 {value.raw} to double")
+            b.line(f"store double {number}, ptr {slot}, align 8")
 
     def _write(self, number: int, value: Value) -> None:
         if number not in self._written:
             raise ValueError(f"{self._item}{number} is not among the registers that the region writes")
         if self.conditional:
-            self._b.store(self._slot(number), value)
+            self._save(self._b, self._slot(number), value)
         else:
             self._unsaved.add(number)
 
     def save(self) -> None:
         for number in sorted(self._unsaved):
-            self._b.store(self._slot(number), self._known[number])
+            self._save(self._b, self._slot(number), self._known[number])
         self._unsaved.clear()
 
     def write_back(self, dirty: Collection[int]) -> None:
         for number in sorted(self._changed.union(dirty)):
             known = self._known.get(number)
-            value = self._b.load(self._slot(number)) if known is None else known
+            value = self._load(self._slot(number)) if known is None else known
             self._b.store(self._place(self._b, number), value)
 
     def enter(self, entry: Builder) -> None:
         for number, value in self._initial.items():
             entry.line(f"{value.raw} = load i64, ptr {self._place(entry, number)}, align 8")
             if number in self._slots:
-                entry.store(self._slots[number], value)
+                self._save(entry, self._slots[number], value)
