@@ -19,6 +19,7 @@ import pytest
 
 from mpemu.config import load_config
 from mpemu.isa.profiles import IsaSpec
+from mpemu.unit import OPTIMISED, Unit, decode_units
 from mpemu.vcpu.blob import blob_path, load_blob
 from tests.processes import running, wait_until
 from tests.system.emulators import Result, run_mpemu
@@ -26,6 +27,8 @@ from tests.system.emulators import Result, run_mpemu
 JIT = ("--set", "engine.mode=jit")
 LOOPS, LONGER = "set=alone only=sort ms=200 warm=200", "set=alone only=sort ms=600 warm=600"
 """Boot arguments of the bench guest: one kernel, long enough to be translated."""
+LONGER_AND_LONGER = (250, 500, 1000, 2000, 4000)
+"""Milliseconds: until this host has had the time to translate, or to load."""
 
 
 @pytest.fixture
@@ -62,6 +65,34 @@ def test_what_is_known_is_not_translated_again(cache: Path, guest_programs: dict
             return
         known += found["units_translated"]
     pytest.fail(f"translates again and again: {found}")
+
+
+def test_regions_over_pages_come_from_the_cache(cache: Path, guest_programs: dict[str, Path], tmp_path: Path) -> None:
+    """And are entered: the loop, which calls functions on two other pages, stays inside one region."""
+    statistics = tmp_path / "statistics.json"
+
+    def run_for(ms: int) -> Any:
+        options = (*JIT, "--set", "engine.hot=1", "--stats-json", str(statistics))
+        result = run_mpemu(guest_programs["tests/pages"], append=f"ms={ms}", options=options)
+        assert result.code == 0, result.console + result.messages
+        return json.loads(statistics.read_text())
+
+    def known() -> list[Unit]:
+        return [unit for file in units(cache) for unit in decode_units(file, file.read_bytes()).units if unit.code]
+
+    for ms in LONGER_AND_LONGER:
+        run_for(ms)
+        if any(len(unit.pages) > 2 and unit.kind.tier == OPTIMISED for unit in known()):
+            break
+    before = len(known())
+    for ms in LONGER_AND_LONGER:
+        found = run_for(ms)
+        translation, (hart,) = found["translation"], found["harts"]
+        assert translation["units_translated"] <= 3, "a place that was not met before, at the end of a slice"
+        if hart["region_visits"]:
+            break
+    assert translation["units_loaded"] >= before > 0
+    assert hart["region_instructions"] / hart["region_visits"] > 1000
 
 
 def test_without_a_cache_nothing_is_read_or_written(

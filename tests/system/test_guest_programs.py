@@ -8,7 +8,7 @@ import pytest
 
 from tests.system.emulators import EMULATORS, emulator
 
-ALONE = ("paging", "pmp", "traps", "interrupts", "misaligned", "code", "counters")
+ALONE = ("paging", "pmp", "traps", "interrupts", "misaligned", "code", "counters", "pages")
 TOGETHER = ("fp", "zacas", "locks", "atomics", "lrsc", "ipi", "remote_fence", "litmus")
 HARTS = [("mpemu", 1), ("mpemu", 2), ("mpemu", 4), ("mpemu", 8), ("deterministic", 4), ("qemu", 2)]
 """QEMU is here to test the programs; it takes seconds for what waits when harts outnumber the host's cores."""
