@@ -204,6 +204,7 @@ REQUEST = Struct(
         Item("left_page", "u64", "any", "page of the region that leads there, + 1; 0: it was found otherwise"),
         Item("left_offset", "u64", "any", "where that region was entered"),
         Item("left_distance", "i64", "any", "that page's distance from `page`, in pages"),
+        Item("left_jump", "u64", "any", "virtual address of the jalr that has often led there from that region, or 0"),
         Item("count", "u64", "any", "pages around that the hart can jump to"),
         Item("around", "u64", "any", "each: distance from `page` in pages << 32, its page in the cache", ITLB_ENTRIES),
     ),
@@ -323,6 +324,7 @@ HART = Struct(
         Item("regions_seen", "u64", "hart", "regions of TRANSLATOR that were looked at"),
         Item("translated_pages_seen", "u64", "hart", "the same of its pages"),
         Item("left_page", "u64", "hart", "virtual address of the page of `rp`, if the region led to code without one"),
+        Item("left_jump", "u64", "hart", "that of the jalr by which the region was left, if it often is"),
         Item("heat", "u32", "hart", "points by hashed record", HEAT),
         # -- statistics
         Item("exits", "u64", "hart", "run() returns by ExitReason", 32),

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ import msgpack  # type: ignore[import-untyped]
 from mpemu.layout import PAGE
 from mpemu.private_file import Refused, seal, unseal
 
-MAGIC = b"mpemu-units-5\n"
+MAGIC = b"mpemu-units-6\n"
 NUMBER_SIZE = 4
 """Bytes of an element of a unit's array of page numbers."""
 MAX_DISTANCE = 1 << 20
@@ -112,6 +113,7 @@ class Unit:
     contains      of each page, bit n: the instruction at offset 2n is part of the unit
     left_out      places (bytes from the head page's start) that it leads to, left out since they had not been reached
     origins       for profiles, else empty: packed, sorted :class:`Origin`
+    guesses       of computed jumps: (place, place where that was guessed to lead), whether the unit contains it or not
     """
 
     entries: tuple[int, ...]
@@ -126,6 +128,7 @@ class Unit:
     contains: tuple[int, ...] = ()
     left_out: tuple[int, ...] = ()
     origins: bytes = b""
+    guesses: tuple[tuple[int, int], ...] = ()
 
     def iter_origins(self) -> Iterator[Origin]:
         return map(Origin._make, _ORIGIN.iter_unpack(self.origins))
@@ -181,7 +184,8 @@ def encode_units(key: str, isa: str, units: Sequence[Unit]) -> bytes:
         places = [[distance, pages.setdefault(page, len(pages))] for distance, page in unit.pages]
         numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment, unit.kind.rank
         contains = [bits.to_bytes(PAGE // 16, "little") for bits in unit.contains]
-        rows.append([list(unit.entries), places, unit.code, contains, list(unit.left_out), unit.origins, *numbers])
+        lists = list(unit.left_out), list(chain.from_iterable(unit.guesses))
+        rows.append([list(unit.entries), places, unit.code, contains, *lists, unit.origins, *numbers])
     return seal(MAGIC, msgpack.packb({"key": key, "isa": isa, "pages": list(pages), "units": rows}))
 
 
@@ -212,20 +216,30 @@ def decode_units(path: Path, data: bytes) -> UnitFile:
         raise Refused(f"{path}: not what a file of units holds ({error})") from None
 
 
+def pairs(numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Of a list with both members of each."""
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
 def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     """A checked unit: nothing in it leads outside its code."""
-    entries, places, code, contains, left_out, origins, entry, page_numbers, instructions, us, alignment, rank = row
+    entries, places, code, contains, left_out, guesses, origins, *numbers = row
+    entry, page_numbers, instructions, us, alignment, rank = numbers
     if not isinstance(origins, bytes) or len(origins) % _ORIGIN.size:
         raise ValueError("origins that are none")
-    if not isinstance(code, bytes) or not all(isinstance(x, list) for x in (places, entries, contains, left_out)):
+    lists = places, entries, contains, left_out, guesses
+    if not isinstance(code, bytes) or not all(isinstance(x, list) for x in lists):
         raise ValueError("code that is none")
     assert isinstance(places, list) and isinstance(entries, list)
-    assert isinstance(contains, list) and isinstance(left_out, list)
+    assert isinstance(contains, list) and isinstance(left_out, list) and isinstance(guesses, list)
+    if len(guesses) % 2:
+        raise ValueError("half a guess")
     if any(not isinstance(bits, bytes) or len(bits) != PAGE // 16 for bits in contains):
         raise ValueError("bits that are none")
-    numbers = (
+    all_numbers = (
         *entries,
         *left_out,
+        *guesses,
         entry,
         page_numbers,
         instructions,
@@ -234,7 +248,7 @@ def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
         rank,
         *(number for place in places for number in place),
     )
-    if not all(type(number) is int for number in numbers):
+    if not all(type(number) is int for number in all_numbers):
         raise ValueError("a number that is none")
     assert isinstance(entry, int) and isinstance(page_numbers, int)
     assert (
@@ -262,4 +276,4 @@ def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     located = tuple((distance, pages[index]) for distance, index in places)
     made = located, code, entry, page_numbers, instructions, us, alignment, Kind.of_rank(rank)
     bitmaps = tuple(int.from_bytes(bits, "little") for bits in contains)
-    return Unit(tuple(entries), *made, bitmaps, tuple(left_out), origins)
+    return Unit(tuple(entries), *made, bitmaps, tuple(left_out), origins, pairs(guesses))

@@ -31,7 +31,8 @@ HEAD, NEXT, OTHER = (bytes([n]) * 4096 for n in (1, 2, 3))
 ONE = Unit((0,), ((0, HEAD),), b"\xcc" * 16, 4, 0, 10, 1000)
 RENEWED = Kind(OPTIMISED, True, 2)
 PAGES_OF_TWO = (0, HEAD), (-2, OTHER), (1, NEXT)
-TWO = Unit((4094, 0, 20), PAGES_OF_TWO, b"\xcc" * 16, 0, 8, 20, 2000, 4096, RENEWED, (1 << 2047, 1, 0), (-8192, 6))
+LEARNT: Any = (1 << 2047, 1, 0), (-8192, 6), b"", ((8, -4), (8, 16))
+TWO = Unit((4094, 0, 20), PAGES_OF_TWO, b"\xcc" * 16, 0, 8, 20, 2000, 4096, RENEWED, *LEARNT)
 NOTHING = Unit((8,), ((0, HEAD), (1, HEAD)), b"", 0, 0, 1, 0)
 
 
@@ -87,6 +88,7 @@ NAMES = (
         "code",
         "contains",
         "left_out",
+        "guesses",
         "origins",
         "entry",
         "page_numbers",
@@ -124,6 +126,8 @@ BAD: dict[str, Any] = {
     "bits that are too few": changed(contains=[b"", b"", b""]),
     "bits of fewer pages": changed(contains=[bytes(256)]),
     "places left out that are none": changed(left_out=["0"]),
+    "guesses that are none": changed(guesses=["0", 4]),
+    "half a guess": changed(guesses=[0, 4, 8]),
     "the entry behind the code": changed(entry=16),
     "the entry in front": changed(entry=-1),
     "the entry no int": changed(entry=0.5),

@@ -20,7 +20,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 
 from mpemu.codegen.surroundings import SLOTS, Surroundings
-from mpemu.unit import BEST, Kind, Unit
+from mpemu.unit import BEST, Kind, Unit, pairs
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 PROCESS_NAME = b"mpemu-compiler"
@@ -173,8 +173,9 @@ def _settle(parent: int) -> None:
 
 
 def _unit(job: Job, answer: list[Any]) -> Unit:
-    entries, distances, code, contains, left_out, origins, *numbers = answer
+    entries, distances, code, contains, left_out, guesses, origins, *numbers = answer
     pages = tuple((distance, job.code.page(distance) or b"") for distance in distances)
     bitmaps = tuple(int.from_bytes(bits, "little") for bits in contains)
     unit = Unit(tuple(entries), pages, code, *numbers)
-    return replace(unit, kind=job.kind, contains=bitmaps, left_out=tuple(left_out), origins=origins)
+    unit = replace(unit, kind=job.kind, contains=bitmaps, left_out=tuple(left_out), guesses=pairs(guesses))
+    return replace(unit, origins=origins)

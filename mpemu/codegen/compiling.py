@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -55,7 +56,7 @@ def translate(
     entry, page_numbers = linked.symbols[REGION], linked.symbols.get(PAGE_NUMBERS, 0)
     found = pack_origins(origins(made, entry, region.places)) if located else b""
     numbers = entry, page_numbers, region.instructions, us, linked.alignment
-    learnt = region.contains, region.left_out, found
+    learnt = region.contains, region.left_out, found, region.guesses
     return Unit(region.entries, region.pages, linked.data, *numbers, kind, *learnt)
 
 
@@ -84,7 +85,8 @@ def answer(unit: Unit) -> list[Any]:
     distances = [distance for distance, _ in unit.pages]
     contains = [bits.to_bytes(SLOTS // 8, "little") for bits in unit.contains]
     numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment
-    return [list(unit.entries), distances, unit.code, contains, list(unit.left_out), unit.origins, *numbers]
+    lists = list(unit.left_out), list(chain.from_iterable(unit.guesses))
+    return [list(unit.entries), distances, unit.code, contains, *lists, unit.origins, *numbers]
 
 
 def serve(connection: socket.socket, isa: str, symbols: dict[str, int], located: bool = False) -> None:

@@ -95,7 +95,7 @@ def warm(h: Native, record: Value, points: Value) -> None:
     windowed = has_window & (tier.get() == OPTIMISED)
     rank = ((tier.get() << 1) + windowed.zext(64)) * GENERATIONS
     by_exit = (points == POINTS_PER_EXIT).zext(64)
-    with h.when(h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3, rank, by_exit) == 0):
+    with h.when(h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3, rank, by_exit, 0) == 0):
         h.put(heat, 0, 32)
 
 
@@ -105,9 +105,24 @@ def _rank(h: Native, handler: Value) -> Value:
 
 
 @native
-def request_region(h: Native, number: Value, offset: Value, rank: Value, by_exit: Value) -> None:
+def ask_anew(h: Native, record: Value) -> None:
+    """The jalr at HART.left_jump often leads out of an optimised region, this time to ``record``: ask for the region to
+    be made anew. (One that was made quickly is going to be made again in any case.)"""
+    pool = record - h.s.records
+    handler = h.get(h.at(h.s.rp, HANDLER), 32).zext(64)
+    with h.when((h.s.translator == 0) | pool.geu(h.s.record_next * RECORD_PAGE) | handler.ltu(h.s.regions_start)):
+        h.ret(0)
+    rank = _rank(h, handler)
+    with h.when(rank.ltu(Kind(OPTIMISED).rank) | (rank.urem(GENERATIONS) == GENERATIONS - 1)):
+        h.ret(0)
+    number = pool.udiv(RECORD_PAGE)
+    h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3, rank, 1, h.s.left_jump)
+
+
+@native
+def request_region(h: Native, number: Value, offset: Value, rank: Value, by_exit: Value, jump: Value) -> None:
     """Ask for the region at ``offset`` of the pool's page ``number``, which is the current one: 1, or 0 if there is no
-    free slot. ``by_exit``: a region has just led there."""
+    free slot. ``by_exit``: a region has just led there; ``jump``: as REQUEST.left_jump."""
     for attempt in range(ATTEMPTS):
         slot = (h.s.hartid * ATTEMPTS + attempt) & (REQUESTS - 1)
         request = h.s.translator + slot * REQUEST.size + TRANSLATOR.offset["requests"]
@@ -126,6 +141,7 @@ def request_region(h: Native, number: Value, offset: Value, rank: Value, by_exit
                 ("left_page", (by_exit != 0).mux(left_page + 1, 0)),
                 ("left_offset", (left - left_page * RECORD_PAGE) >> 3),
                 ("left_distance", (h.s.left_page - here).sra(PAGE_SHIFT)),
+                ("left_jump", jump),
                 ("count", h.call("list_pages", h.b.from_pointer(h.at(request, REQUEST.offset["around"])), here)),
             ):
                 h.put(h.at(request, REQUEST.offset[name]), value)
@@ -219,7 +235,7 @@ def refit(h: Native, record: Value) -> None:
 
         _regions_of(h, page - 1, look)
     with h.when((after & (HEAT_ROUND // 4 - 1)) == POINTS_PER_SAMPLE):
-        h.call("request_region", number, offset, Kind(OPTIMISED).rank, 0)
+        h.call("request_region", number, offset, Kind(OPTIMISED).rank, 0, 0)
 
 
 def _regions_of(h: Native, page: Value, body: Callable[[Value, str], object]) -> None:

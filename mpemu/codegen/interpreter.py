@@ -168,6 +168,13 @@ def _h_leave(h: _Special) -> None:
     h.tail(h.b.pointer("%tbl", offset), "%rp", "%cnt")
 
 
+def _h_jumped(h: _Special) -> None:
+    """A computed jump has led out of a region, as it often does."""
+    h.call("ask_anew", h.b.from_pointer("%rp"))
+    offset = h.b.load("%rp", 32).zext(64)
+    h.tail(h.b.pointer("%tbl", offset), "%rp", "%cnt")
+
+
 def _h_refit(h: _Special) -> None:
     """A region for a window was not entered, as there is none."""
     h.call("refit", h.b.from_pointer("%rp"))
@@ -226,6 +233,7 @@ _SPECIAL: dict[str, Callable[[_Special], None]] = {
         _h_poll,
         _h_slice,
         _h_leave,
+        _h_jumped,
         _h_refit,
         _h_spin,
         _h_service,

@@ -51,7 +51,7 @@ class RegionIr:
     """A region as LLVM IR.
 
     ``entries``: page offsets at which it can be entered. ``pages``: (distance in pages from the head's page, content),
-    the head's page first. ``contains``, ``left_out``: see Unit."""
+    the head's page first. ``contains``, ``left_out``, ``guesses``: see Unit."""
 
     text: str
     instructions: int
@@ -59,6 +59,7 @@ class RegionIr:
     pages: tuple[tuple[int, bytes], ...]
     contains: tuple[int, ...]
     left_out: tuple[int, ...]
+    guesses: tuple[tuple[int, int], ...]
     places: tuple[int, ...] = ()
     """See codegen/origins.py."""
 
@@ -482,7 +483,7 @@ def region_ir(
     for leader in region.leaders:
         for step in region.block(leader):
             contains[step.at >> 12] |= 1 << (step.at % PAGE // 2)
-    found = tuple(contains.values()), tuple(sorted(region.left_out)), tuple(places)
+    found = tuple(contains.values()), tuple(sorted(region.left_out)), tuple(sorted(region.guesses)), tuple(places)
     return RegionIr(module.text(), len(region.steps), region.entries, ordered, *found)
 
 

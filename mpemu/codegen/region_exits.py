@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from mpemu.codegen.handlers import CC
 from mpemu.codegen.ir import Builder
 from mpemu.codegen.records import RECORD
-from mpemu.codegen.region_jumps import note_jump
+from mpemu.codegen.region_jumps import is_often, note_jump
 from mpemu.codegen.tlb_entries import probe_code
 from mpemu.isa.privileged import FS
 from mpemu.isa.value import Value
@@ -122,15 +122,18 @@ class RegionExits:
         b = self._b
         if kind == _COMPUTED:
             source = b.load(self._source)
-            note_jump(b, source, target)
+            often = is_often(note_jump(b, source, target))
             with b.when(target.leu(source)):
                 disturbed = Value(undisturbed(b, count), 1, b) == 0
                 with b.when(disturbed, likely=False):
                     self._by_itlb("poll", target, count)
-        self._by_itlb(kind.removeprefix(_FAR), target, count)
+            self._by_itlb(kind, target, count, often)
+        else:
+            self._by_itlb(kind.removeprefix(_FAR), target, count)
 
-    def _by_itlb(self, kind: str, target: Value, count: Value) -> None:
-        """Continue at the record of ``target``, if the ITLB knows its page."""
+    def _by_itlb(self, kind: str, target: Value, count: Value, often: Value | None = None) -> None:
+        """Continue at the record of ``target``, if the ITLB knows its page. ``often``: 1 bit, a computed jump has led
+        there often."""
         b = self._b
         known, where = probe_code(b, "%tlb", target)
         hit, miss = b.label(), b.label()
@@ -143,6 +146,11 @@ class RegionExits:
         delta = b.load(where)
         b.store(b.pointer("%st", HART.offset["delta"]), delta)
         rp = b.to_pointer(delta + (target << 3))
+        if often is not None:
+            with b.when(often, likely=False):
+                b.store(b.pointer("%st", HART.offset["left_page"]), Value("%page", 64, b))
+                b.store(b.pointer("%st", HART.offset["left_jump"]), b.load(self._source))
+                self._tail_to("h_jumped", rp, count)
         self._to_record(kind if kind in HANDLED else "dispatch", rp, count)
 
     def _add(self, item: str, more: Value | int, index: int = 0) -> None:

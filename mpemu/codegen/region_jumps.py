@@ -12,6 +12,9 @@ from mpemu.codegen.page_hash import HASH_FACTOR
 from mpemu.isa.value import Value
 from mpemu.layout import HART, JUMP, JUMPS, JUMPS_START
 
+OFTEN = 1 << 14
+"""Times that a jump led out of a region to one place after which that is worth making anew, if it is optimised."""
+
 
 def note_jump(b: Builder, source: Value, target: Value) -> Value:
     """The jump at virtual address ``source`` leaves the region for ``target``: how often that has been noted."""
@@ -26,4 +29,9 @@ def note_jump(b: Builder, source: Value, target: Value) -> Value:
     return count
 
 
-assert JUMPS & (JUMPS - 1) == 0
+def is_often(count: Value) -> Value:
+    """1 bit: ``count`` is OFTEN, or has doubled since the last time."""
+    return (count & ((count - 1) | (OFTEN - 1))) == 0
+
+
+assert JUMPS & (JUMPS - 1) == OFTEN & (OFTEN - 1) == 0

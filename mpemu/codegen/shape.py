@@ -98,6 +98,8 @@ class Shape:
         """The pages that the region depends on, by their distance from the head's."""
         self.left_out = set[int]()
         """Places that the region leads to, which were not reached yet."""
+        self.guesses = set[tuple[int, int]]()
+        """(Place of a computed jump, place where that may lead), as was said; what came of it is in ``targets``."""
         self._call_sites: dict[int, set[int]] = {}
         self._guesses: dict[int, set[int]] = {}
         self._resumed = set[int]()
@@ -167,7 +169,9 @@ class Shape:
 
     def _guess(self, jump: Step) -> tuple[int, ...]:
         """Where a computed jump leads to."""
-        guesses = [place for place in self._source.targets(jump.at) if not place % 2 and self._source.reached(place)]
+        told = self._source.targets(jump.at)
+        self.guesses.update((jump.at, place) for place in told)
+        guesses = [place for place in told if not place % 2 and self._source.reached(place)]
         if not guesses:
             return ()
         self._guesses[jump.at] = set(guesses)

@@ -57,12 +57,14 @@ Place = tuple[bytes, int, Kind]
 @dataclass(frozen=True)
 class Request:
     """A place that is hot, at ``head`` of the page at distance 0. ``left``: the distance of the page at which the
-    region was entered that leads there, and the offset."""
+    region was entered that leads there, and the offset; ``jump``: the place of the computed jump by which it often
+    does."""
 
     head: int
     code: Surroundings
     kind: Kind
     left: tuple[int, int] | None = None
+    jump: int | None = None
 
     @cached_property
     def digest(self) -> bytes:
@@ -83,6 +85,7 @@ class Made(NamedTuple):
     head: int
     kind: Kind
     left_out: tuple[int, ...]
+    guesses: tuple[tuple[int, int], ...]
 
 
 class Submits(Protocol):
@@ -148,17 +151,20 @@ class Translator:
             return [target - address for target in found if abs(target - address) <= MAX_DISTANCE * PAGE]
 
         code = Surroundings(pages, read, targets)
-        return Request(slot.offset & (PAGE - 2), code, Kind.of_rank(slot.rank), left)
+        jump = slot.left_jump - address if slot.left_jump else None
+        return Request(slot.offset & (PAGE - 2), code, Kind.of_rank(slot.rank), left, jump)
 
     def _answer(self, request: Request) -> None:
-        if self._is_known(request):
+        if request.jump is None and self._is_known(request):
             return
-        if self._cache:
+        if self._cache and request.jump is None:
             self._use(self._cache.load_news(request.digest))
             if self._is_known(request):
                 return
         assert self.compilers
-        wanted = self._renewal(request) or request
+        wanted = self._renewal(request) or (request if request.jump is None else None)
+        if wanted is None:
+            return
         if self._publication.is_full or not self.compilers.submit(wanted.job):
             self._view.dropped += 1
 
@@ -166,16 +172,23 @@ class Translator:
         return any(fits(made_from, request.code.page) for made_from in self._known.get(request.place, ()))
 
     def _renewal(self, request: Request) -> Request | None:
-        """Rather than the place, the unit that leads to it, which left it out as it had not been reached: both become
-        one region. That is done at most GENERATIONS - 1 times; then the place gets a region of its own."""
+        """Rather than the place, the unit that leads to it, which left it out as it had not been reached, or was not
+        known to be where a jump leads: both become one region. That is done at most GENERATIONS - 1 times; then the
+        place gets a region of its own."""
         if not request.left:
             return None
         distance, offset = request.left
+        start = distance * PAGE
+        code, place = request.code.from_page(distance), request.head - start
+        jump = None if request.jump is None else request.jump - start
         digest = page_digest(request.code.page(distance) or b"")
         for windowed in (True, False):
             made = self._newest.get((digest, offset, Kind(OPTIMISED, windowed)))
-            if made and request.head - distance * PAGE in made.left_out and (kind := made.kind.renewed):
-                return Request(made.head, request.code.from_page(distance), kind)
+            if made is None or (kind := made.kind.renewed) is None:
+                continue
+            is_news = jump is not None and (jump, place) not in made.guesses and place in code.targets(jump)
+            if is_news or place in made.left_out:
+                return Request(made.head, code, kind)
         return None
 
     def done(self, job: Job, result: Unit | str) -> None:
@@ -200,7 +213,7 @@ class Translator:
     # -- publishing
     def _publish(self, unit: Unit) -> bool:
         """Whether this was news for the harts. What there is no room for counts as known, too."""
-        made = Made(unit.head, unit.kind, unit.left_out)
+        made = Made(unit.head, unit.kind, unit.left_out, unit.guesses)
         for offset in unit.entries:
             place = unit.dependencies[0][1], offset, unit.kind.first
             known = self._known.setdefault(place, [])

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from mpemu.codegen.region_jumps import OFTEN
 from mpemu.codegen.surroundings import LEAST_COUNT, MOST_TARGETS
 from mpemu.isa.privileged import Cause, Mode
 from mpemu.layout import REGION_VISIT
-from mpemu.unit import OPTIMISED, QUICK
+from mpemu.unit import GENERATIONS, OPTIMISED, QUICK, Kind
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import A0, A1, A2, A3, A4, A5, asm
 from tests.codegen.paged_program import CODE, PAGE, RA, RETURN, SMALL, T0, TURNS, Program, adds, call, loop
@@ -222,6 +223,27 @@ def test_regions_note_where_they_are_left(program: Program) -> None:
         program.serve()
         program.translate(CODE)
     assert program.units[-1].kind.tier == OPTIMISED
+
+
+def test_an_optimised_region_is_made_anew_for_a_jump_that_often_leads_out(program: Program) -> None:
+    """A bounded number of times; and not for where a jump seldom leads."""
+    program.place(CODE, loop(adds(A4, 1) + CALL_A2))
+    functions = place_functions(program, GENERATIONS + 1)
+    for function in functions:
+        program.sum(x12=function)
+    program.serve()
+    program.translate(CODE)
+    program.asks_at_exits(False)
+    for n, function in enumerate(functions):
+        made = len(program.units)
+        for turns, is_enough in ((OFTEN // 2, False), (OFTEN, True)):
+            program.done(SMALL, priv=Mode.S, quantum=8 * turns, x10=0, x11=turns, x12=function)
+            program.serve()
+            assert (len(program.units) > made) == (is_enough and n < GENERATIONS - 1)
+        if n < GENERATIONS - 1:
+            assert program.units[-1].kind == Kind(OPTIMISED, generation=n + 1)
+            assert (4, function - SMALL) in program.units[-1].guesses
+        assert runs_inside(program, x12=function) == ((n + 1) * TURNS, n < GENERATIONS - 1)
 
 
 def test_deterministic_with_and_without(program: Program) -> None:

@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,14 @@ from mpemu.codegen import compilers as compilers_module
 from mpemu.codegen import translator as module
 from mpemu.codegen.compilers import Compilers, Job
 from mpemu.codegen.publication import PLACE_SIZE, Publication
-from mpemu.codegen.surroundings import ALL_REACHED, CodePages, Surroundings
+from mpemu.codegen.surroundings import ALL_REACHED, LEAST_COUNT, CodePages, Surroundings
 from mpemu.codegen.translator import READY, Translator
-from mpemu.layout import CODE_PAGE, CODE_PAGES_SIZE, PAGE, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.layout import CODE_PAGE, CODE_PAGES_SIZE, JUMP, JUMPS_START, PAGE, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.unit import BEST, Unit, page_digest
 
 LIMIT = 1 << 30
+ADDRESS = 0xFFFF_FFC0_0000_0000
+"""Where the pages of requests are, for the hart."""
 
 
 def page(number: int) -> bytes:
@@ -73,22 +76,30 @@ class Bench:
         self.decoded[bits : bits + 256] = reached.to_bytes(256, "little")
         self.decoded[copy : copy + PAGE] = page(number)
 
+    def has_jumped(self, source: int, targets: Mapping[int, int]) -> None:
+        """Hart 1 has left regions by the jalr at ``source``; ``targets``: how often to where."""
+        for n, (target, count) in enumerate(targets.items()):
+            start = CODE_PAGES_SIZE + JUMPS_START + n * JUMP.size
+            self.decoded[start : start + JUMP.size] = struct.pack("<QQQ", source, target, count)
+
     def jobs_for(
         self,
         *places: tuple[int, int],
         around: Mapping[int, int] | None = None,
         reached: Mapping[int, int] | None = None,
         left: tuple[int, int] | None = None,
+        jump: int = 0,
     ) -> list[Job]:
-        """Request (offset, page)s: what compilers were asked for. ``around``: pages by distance; ``reached``: bits by
-        page, else all; ``left``: distance and offset of the entry of the region that leads there."""
+        """Request (offset, page)s, of pages at ADDRESS: what compilers were asked for. ``around``: pages by distance;
+        ``reached``: bits by page, else all; ``left``: distance and offset of the entry of the region that leads there;
+        ``jump``: address of the jalr that often does."""
         others = dict(around or {})
         for number in {number for _, number in places} | set(others.values()):
             self.has_decoded(number, (reached or {}).get(number, ALL_REACHED))
         for slot, (offset, number) in enumerate(places):
             request = self.requests[slot]
             request.hart, request.offset, request.rank, request.page = 1, offset, BEST.rank, number
-            request.count = len(others)
+            request.count, request.address, request.left_jump = len(others), ADDRESS, jump
             for index, (distance, other) in enumerate(others.items()):
                 request.around[index] = distance << 32 | other
             request.left_page = 0
@@ -178,6 +189,28 @@ def test_a_unit_is_made_anew_when_what_it_left_out_is_hot() -> None:
         if generation < 2:
             assert (job.head, job.kind, job.code.page(0), job.code.page(1)) == (2, made.kind.renewed, page(7), page(9))
     assert (job.head, job.kind, job.code.page(0), job.code.page(-1)) == (10, BEST, page(9), page(7))
+
+
+def test_a_unit_is_made_anew_when_a_jump_often_leads_out_of_it() -> None:
+    """But not for a place that was a guess already, nor for one that is none; and only twice."""
+    bench = Bench(None)
+    bench.has_jumped(ADDRESS - PAGE + 8, {ADDRESS + 10: 3 * LEAST_COUNT, ADDRESS + 20: LEAST_COUNT, ADDRESS + 30: 1})
+
+    def made_anew(offset: int) -> bool:
+        jobs = bench.jobs_for((offset, 9), around={-1: 7}, left=(-1, 2), jump=ADDRESS - PAGE + 8)
+        assert [(job.head, job.kind) for job in jobs] in ([], [(2, made.kind.renewed)])
+        return bool(jobs)
+
+    ten, twenty = (8, PAGE + 10), (8, PAGE + 20)
+    for generation, guesses, expected in (
+        (0, (), {10, 20}),
+        (1, (ten,), {20}),
+        (1, (ten, twenty), set()),
+        (2, (), set()),
+    ):
+        made = replace(unit(2, 7), kind=replace(BEST, generation=generation), guesses=guesses)
+        bench.translator.done(Job((), 2, Surroundings.of(dict(made.pages)), made.kind), made)
+        assert {offset for offset in (10, 20, 30) if made_anew(offset)} == expected
 
 
 def test_what_a_unit_left_out_for_another_reason_gets_a_region() -> None:
@@ -340,7 +373,10 @@ def work(connection: socket.socket) -> None:
             kind = next(jobs)[0][0]
             if kind == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            answer = "no" if kind == 1 else [[head], [0], bytes(head), [], [], b"", 0, 0, 3, 10, 64]
+            connection.sendall(msgpack.packb([head]))
+            jobs.feed(connection.recv(1 << 16))
+            targets = [at for target in next(jobs) for at in (head, target)]
+            answer = "no" if kind == 1 else [[head], [0], bytes(head), [], [], targets, b"", 0, 0, 3, 10, 64]
             connection.sendall(msgpack.packb(answer))
 
 
@@ -354,11 +390,14 @@ def pool() -> Iterator[Pool]:
 def test_compilers_answer(pool: Pool) -> None:
     assert pool.pids() == [], "none before there is work"
     for number in range(20):
-        assert pool.compilers.submit(Job(number, 1000 * number, Surroundings.of({0: page(2)})))
+        code = Surroundings([0], lambda distance: (page(2), ALL_REACHED), lambda place: [place + 4, place - 4])
+        assert pool.compilers.submit(Job(number, 1000 * number, code))
     pool.wait(20)
     assert len(pool.pids()) == 3
     for number in range(20):
-        assert pool.done[number] == Unit((1000 * number,), ((0, page(2)),), bytes(1000 * number), 0, 0, 3, 10)
+        at = 1000 * number
+        guesses = (at, at + 4), (at, at - 4)
+        assert pool.done[number] == Unit((at,), ((0, page(2)),), bytes(at), 0, 0, 3, 10, guesses=guesses)
 
 
 def test_a_job_is_done_once(pool: Pool) -> None:
