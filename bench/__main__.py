@@ -13,8 +13,8 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 import click
 from rich.console import Console
@@ -137,7 +137,7 @@ class Session:
 @click.option("--harts", multiple=True, type=click.IntRange(1), help="Only sets with so many harts.")
 @click.option("--side", "sides", multiple=True, type=click.Choice(tuple(SIDES)), help="Only these sides.")
 @click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="engine.mode of mpemu.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write everything there.")
+@click.option("--json", "json_file", type=click.File("w", lazy=False), help="Write everything there.")
 def main(
     quick: bool,
     rounds: int | None,
@@ -148,7 +148,7 @@ def main(
     harts: tuple[int, ...],
     sides: tuple[str, ...],
     engine: str,
-    json_file: Path | None,
+    json_file: TextIO | None,
 ) -> None:
     """Measure guest programs on mpemu, QEMU and natively; print one table with the targets beside it.
 
@@ -176,7 +176,7 @@ def main(
     show(Console(width=None if sys.stdout.isatty() else WIDTH), comparison, chosen)
     if json_file:
         about = {"settings": asdict(settings), "rounds": rounds, "host": platform.platform()}
-        json_file.write_text(json.dumps(about | comparison.as_json(), indent=1) + "\n")
+        json_file.write(json.dumps(about | comparison.as_json(), indent=1) + "\n")
     if wrong := comparison.wrong_checks():
         messages.print("bench: different results: " + "; ".join(wrong), markup=False)
     sys.exit(code or bool(wrong or comparison.failures))

@@ -13,8 +13,7 @@ import mmap
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import click
 
@@ -103,8 +102,8 @@ def counting_interpreter(isa: IsaSpec, profile: Profile) -> Blob:
 @click.argument("config_file", metavar="[CONFIG]", required=False)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any key of the config.")
 @click.option("--count", default=256, show_default=True, help="Pairs to list.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the pairs there.")
-def main(config_file: str | None, settings: tuple[str, ...], count: int, output: Path | None) -> None:
+@click.option("--output", type=click.File("w", lazy=True), default="-", help="Write the pairs there.")
+def main(config_file: str | None, settings: tuple[str, ...], count: int, output: TextIO) -> None:
     """Run CONFIG (by default Linux to its shell and off) and list the pairs of handlers that follow each other most."""
     if config_file is None:
         config_file, settings = TRAINING[0], (*TRAINING[1:], *settings)
@@ -124,11 +123,8 @@ def main(config_file: str | None, settings: tuple[str, ...], count: int, output:
     for size in (64, 128, 256, 512, 1024):
         covered = sum(pair.times for pair in pairs[:size])
         print(f"the first {size:4} are {covered / max(in_sequence, 1):.1%}", file=sys.stderr)
-    if output:
-        output.write_text("".join(f"{pair.first} {pair.second}\n" for pair in pairs[:count]))
-    else:
-        for pair in pairs[:count]:
-            print(*pair)
+    for pair in pairs[:count]:
+        print(pair.first, pair.second, file=output)
 
 
 if __name__ == "__main__":

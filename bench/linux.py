@@ -69,7 +69,8 @@ def _run_program(console: Console, name: str, command: str, harts: int) -> Sampl
 
 def _result(output: str) -> str:
     """What must be the same everywhere: the lines without those of the shell about its jobs, in any order."""
-    return " ".join(sorted({line.split()[0] for line in output.splitlines() if line and line[0] not in "["}))
+    words = (line.split() for line in output.splitlines() if not line.startswith("["))
+    return " ".join(sorted({first for first, *_ in filter(None, words)}))
 
 
 def _command(side: str, harts: int, settings: Settings) -> list[str]:

@@ -41,13 +41,15 @@ class Row:
         """
         top, bottom = self.samples.get(over, {}), self.samples.get(under, {})
         pairs = [(top[n], bottom[n]) for n in sorted(top.keys() & bottom.keys())]
-        ratios = [t.first_rate / b.first_rate if first else t.rate / b.rate for t, b in pairs]
+        rates = [(t.first_rate, b.first_rate) if first else (t.rate, b.rate) for t, b in pairs]
+        ratios = [t / b for t, b in rates if t and b]  # a pass can be too short for anything to happen
         return statistics.median(ratios) if ratios else None
 
     def spread(self, side: str) -> float | None:
         """(fastest - slowest) / median; None if there are not two rounds."""
         rates = [s.rate for s in self.samples.get(side, {}).values()]
-        return (max(rates) - min(rates)) / statistics.median(rates) if len(rates) > 1 else None
+        median = statistics.median(rates) if len(rates) > 1 else 0
+        return (max(rates) - min(rates)) / median if median else None
 
     def fairness(self, side: str) -> float | None:
         """Work of the hart that got least over that of the one that got most; None where harts share one count."""

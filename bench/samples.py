@@ -70,6 +70,8 @@ def parse(text: str) -> list[Sample]:
         try:
             work, ticks, least, most = map(int, numbers)
             first = int(first_work), int(first_ticks) / MTIME_HZ
+            if not (ticks > 0 and first[1] > 0):
+                raise ValueError("took no time")
             samples.append(Sample(kernel, unit, mode, int(harts), work, ticks / MTIME_HZ, least, most, check, *first))
         except ValueError:
             raise BenchError(f"not a line of the benchmark guest: {line!r}", samples) from None

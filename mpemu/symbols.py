@@ -14,11 +14,10 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from mpemu.boot.elf import is_elf
+from mpemu.boot.image import read_file
 from mpemu.errors import GuestImageError
 
 _EXECUTABLE = 4  # SHF_EXECINSTR
-LARGEST = 1 << 30
-"""Bytes of a file."""
 
 
 @dataclass(frozen=True, order=True)
@@ -53,12 +52,7 @@ class Symbols:
 
 def read_symbols(path: Path) -> list[Function]:
     """The functions of an ELF file for RISC-V, or of lines such as ``ffffffff80002000 T _start``. GuestImageError."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise GuestImageError(f"{path}: larger than {LARGEST >> 20} MiB: these are no symbols")
-        data = path.read_bytes()
-    except OSError as error:
-        raise GuestImageError(f"{path}: {error.strerror}") from error
+    data = read_file(path, "symbols")
     if is_elf(data):
         return elf_functions(data, str(path))
     found = _table(data, str(path))

@@ -46,3 +46,8 @@ def test_what_is_neither(content: bytes, tmp_path: Path) -> None:
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(GuestImageError, match="No such file"):
         read_symbols(tmp_path / "absent")
+
+
+def test_a_device_is_not_read() -> None:
+    with pytest.raises(GuestImageError, match="/dev/zero is a device"):
+        read_symbols(Path("/dev/zero"))

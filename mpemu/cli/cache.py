@@ -120,15 +120,18 @@ def info(as_json: bool) -> None:
 def _print_table(rows: Iterable[Interpreter]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("interpreter", "isa", "size", "pages", "units", "instructions", "code", "on disk", "used", "bad"):
         table.add_column(title, justify="left" if title in ("interpreter", "isa") else "right", overflow="ellipsis")
     for row in rows:
         numbers = (f"{row.pages:,}", f"{row.units:,}", f"{row.instructions:,}", _size(row.code_bytes))
-        age, bad = _age(time() - row.last_used), f"[red]{row.bad}[/red]" if row.bad else "0"
+        age, bad = _age(time() - row.last_used), Text(str(row.bad), style="red" if row.bad else "")
         on_disk = _size(row.units_size)
-        table.add_row(row.key[:12], row.isa[:24] or "?", _size(row.interpreter_size), *numbers, on_disk, age, bad)
+        table.add_row(
+            Text(row.key[:12]), Text(row.isa[:24] or "?"), _size(row.interpreter_size), *numbers, on_disk, age, bad
+        )
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     console.print(table)
 

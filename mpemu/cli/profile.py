@@ -16,7 +16,7 @@ from mpemu.cli import leaving
 from mpemu.cli.options import machine_arguments
 from mpemu.cli.progress import Reporter
 from mpemu.config import MachineConfig
-from mpemu.errors import ConfigError, HostError, Interrupted, MpemuError
+from mpemu.errors import ConfigError, Interrupted, MpemuError
 
 if TYPE_CHECKING:
     from mpemu.codecache import CodeCache
@@ -106,18 +106,19 @@ def _functions(config: MachineConfig, more: tuple[Path, ...]) -> list[Function]:
 
 
 def _units(root: Path, code: Blob, config: MachineConfig) -> CodeCache | None:
-    """The translations that this run has used."""
+    """The translations that this run has used; None, and a word to the user, if they can't be read (any more)."""
     from mpemu.codecache import CodeCache, units_key
     from mpemu.private_file import Refused
-    from mpemu.vcpu.blob_file import read_blob
+    from mpemu.vcpu.blob_file import BlobError, read_blob
 
     if not config.engine.translates:
         return None
     try:
         key = units_key(code.path, read_blob(code.path).digest, located=True)
         return CodeCache(root, key, config.harts.isa)
-    except Refused as refused:
-        print(f"mpemu: {refused}: there is no host code to show", file=sys.stderr)
+    except (Refused, BlobError) as refused:
+        why = str(refused)
     except OSError as error:
-        raise HostError(f"{root}: {error.strerror}") from error
+        why = f"{error.filename or root}: {error.strerror}"
+    print(f"mpemu: {why}: there is no host code to show", file=sys.stderr)
     return None

@@ -55,6 +55,13 @@ def test_without_linux_its_row_says_so(measured: list[tuple[str, str, int]], mon
     assert not measured and result.exit_code == 0
 
 
+def test_a_file_that_can_not_be_written_is_found_out_before(
+    measured: list[tuple[str, str, int]], tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(command.main, ["--set", "smp", "--json", str(tmp_path / "nowhere" / "numbers.json")])
+    assert result.exit_code == 2 and "No such file or directory" in result.output and not measured
+
+
 def test_an_interruption_shows_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(side: str, entry: command.Set, settings: Settings) -> list[Sample]:
         if side == "native":

@@ -42,7 +42,7 @@ def test_a_line_becomes_a_sample() -> None:
     assert (found.rate, found.first_rate, found.key) == (5.0, 6.0, ("a b", "M", 2))
 
 
-@pytest.mark.parametrize("line", ["bench a|b", "bench a|b|M|x|10|20|4|6|ff|3|5"])
+@pytest.mark.parametrize("line", ["bench a|b", "bench a|b|M|x|10|20|4|6|ff|3|5", "bench a|b|M|1|9|0|9|9|f|3|5"])
 def test_a_broken_line_is_an_error_that_keeps_what_came_before(line: str) -> None:
     with pytest.raises(BenchError, match="not a line") as error:
         parse(f"bench a|u|M|1|1|10|1|1|f|1|10\n{line}\n")
@@ -56,6 +56,13 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert row.rate("mpemu") == 200
     assert row.spread("mpemu") == pytest.approx(0.5)
     assert row.ratio("mpemu", "native") is None
+
+
+def test_where_nothing_happened_there_is_no_ratio() -> None:
+    made = comparison("sort", mpemu=[0, 0], qemu=[100, 50])
+    row = made.rows["sort", "M", 1]
+    assert row.ratio("mpemu", "qemu") is row.ratio("qemu", "mpemu") is row.spread("mpemu") is None
+    assert "sort" in printed(made)
 
 
 def test_one_round_has_no_spread() -> None:
