@@ -27,7 +27,7 @@ from mpemu.codegen.core import Core, NeedsSlow, StateFields
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
 from mpemu.codegen.ir import PLACES, Builder, Module
 from mpemu.codegen.records import PAGE_NUMBER, RECORD_PAGE, Variant, ordering_bits
-from mpemu.codegen.region_exits import RegionExits, undisturbed
+from mpemu.codegen.region_exits import FAR, RegionExits, undisturbed
 from mpemu.codegen.region_memory import RegionMemory
 from mpemu.codegen.region_registers import KeptRegisters, Registers, StoredRegisters
 from mpemu.codegen.shape import Shape, Source, Step
@@ -115,6 +115,8 @@ class _Context:
         self._base: Value = Value(0, 64)
         self._pending = 0
         self._leader = region.head
+        self._ways_out: dict[tuple[str, frozenset[int], frozenset[int]], str] = {}
+        """Labels, by the exit that they lead to and the registers to write back."""
         self._pages_here = {0}
         self._other_pages = [distance for distance in sorted(region.pages) if distance]
         self._located = located
@@ -126,14 +128,23 @@ class _Context:
         return self._base + (self._pending + more)
 
     def leave(self, kind: str, place: Value | int, retired: Value) -> None:
-        """To the shared exit ``kind``; ``place`` is relative to the head's page, or an address."""
-        dirty_x, dirty_f = self._dirty[self._leader]
-        self.x.write_back(dirty_x)
-        self.f.write_back(dirty_f)
+        """To the shared exit ``kind``; ``place`` is relative to the head's page, or an address. Blocks that may have
+        changed the same registers share what writes them back."""
+        self.x.settle()
+        self.f.settle()
         if isinstance(place, int) and not self._on_head_page(place):
-            self.exits.take(kind, _Pc(place, self), retired, far=True)
-        else:
-            self.exits.take(kind, place, retired)
+            kind, place = FAR + kind, _Pc(place, self)
+        self.exits.goes_to(place, retired)
+        way_out = kind, *self._dirty[self._leader]
+        self.b.branch(self._ways_out.setdefault(way_out, self.b.label()))
+
+    def _write_back(self) -> None:
+        """Where ways out have met."""
+        for (kind, x, f), label in self._ways_out.items():
+            self.b.place(label)
+            self.x.write_back(x)
+            self.f.write_back(f)
+            self.exits.take(kind)
 
     def _on_head_page(self, place: int) -> bool:
         return 0 <= place < PAGE
@@ -164,6 +175,7 @@ class _Context:
                 self._fall_through(step)
             before = leader
         b.origin = self.module.place(0) if self._located else ""
+        self._write_back()
         if self.uses_fp:
             self.exits.refuse("unfit")
         if self.memory.windowed:
@@ -327,15 +339,15 @@ def _writes(region: Shape, leader: int) -> Written:
 
 
 def _dirty(region: Shape, writes: dict[int, Written]) -> dict[int, Written]:
-    """The registers that may differ from the hart's struct when a block begins."""
-    found: dict[int, Written] = {leader: (frozenset(), frozenset()) for leader in region.leaders}
+    """The registers that may differ from the hart's struct when a block ends."""
+    found = dict(writes)
     work = list(region.leaders)
     while work:
         leader = work.pop()
-        (x, f), (more_x, more_f) = found[leader], writes[leader]
+        x, f = found[leader]
         for place in region.successors[leader]:
             known_x, known_f = found[place]
-            new = (known_x | x | more_x, known_f | f | more_f)
+            new = (known_x | x, known_f | f)
             if new != found[place]:
                 found[place] = new
                 work.append(place)

@@ -39,7 +39,7 @@ HANDLED = {
     "windowless": Handled("h_region_windowless", "unfit", "h_refit"),
 }
 """By kind."""
-_FAR = "far_"
+FAR = "far_"
 """Before the kind of an exit whose place lies on another page than the region's head."""
 _COMPUTED = "jump"
 """The kind whose place is an address; of others it is an offset in the head's page, unless they are far."""
@@ -57,15 +57,16 @@ class RegionExits:
         self._taken: dict[str, None] = {}
 
     # -- inside the region
-    def take(self, kind: str, place: Value | int, retired: Value, far: bool = False) -> None:
-        """To the shared exit ``kind``. ``place``: an offset in the head's page, or an address if ``far`` or where the
-        kind says so."""
-        b = self._b
-        kind = _FAR * far + kind
+    def goes_to(self, place: Value | int, retired: Value) -> None:
+        """Of the exit that is taken next: where the guest goes on, after how many instructions. ``place``: an offset in
+        the head's page, or an address where the kind says so."""
+        self._b.store(self._count, retired)
+        self._b.store(self._place, place, 64)
+
+    def take(self, kind: str) -> None:
+        """To the shared exit ``kind``."""
         self._taken[kind] = None
-        b.store(self._count, retired)
-        b.store(self._place, place, 64)
-        b.branch(f"exit_{kind}")
+        self._b.branch(f"exit_{kind}")
 
     def comes_from(self, source: Value) -> None:
         """Of the *jump* that is taken next: the address of the instruction that jumps."""
@@ -91,7 +92,7 @@ class RegionExits:
                     b.store(mstatus, b.load(mstatus) | FS)
             place, count = b.load(self._place), b.load(self._count)
             self._add("region_work", count - Value("%cnt", 64, b) + REGION_VISIT)
-            if kind == _COMPUTED or kind.startswith(_FAR):
+            if kind == _COMPUTED or kind.startswith(FAR):
                 self._to_address(kind, place, count)
             else:
                 self._to_record(kind, self._record(place), count)
@@ -129,7 +130,7 @@ class RegionExits:
                     self._by_itlb("poll", target, count)
             self._by_itlb(kind, target, count, often)
         else:
-            self._by_itlb(kind.removeprefix(_FAR), target, count)
+            self._by_itlb(kind.removeprefix(FAR), target, count)
 
     def _by_itlb(self, kind: str, target: Value, count: Value, often: Value | None = None) -> None:
         """Continue at the record of ``target``, if the ITLB knows its page. ``often``: 1 bit, a computed jump has led

@@ -15,7 +15,7 @@ from mpemu.isa.hart import Operand
 from mpemu.isa.value import Value
 from mpemu.layout import HART
 
-State = tuple[dict[int, Value], set[int], set[int]]
+State = tuple[dict[int, Value], set[int]]
 
 
 class Registers(ABC):
@@ -25,7 +25,6 @@ class Registers(ABC):
         self._b, self._item = b, item
         self._known: dict[int, Value] = {}
         self._unsaved: set[int] = set()
-        self._changed: set[int] = set()
         self.conditional = 0
         """Above 0 inside code that may not run: what is learned there holds nowhere else."""
 
@@ -59,7 +58,6 @@ class Registers(ABC):
             self._known.pop(number, None)
         else:
             self._known[number] = value
-        self._changed.add(number)
         self._write(number, value)
 
     @abstractmethod
@@ -71,25 +69,28 @@ class Registers(ABC):
     def begin(self, continues: bool) -> None:
         """A block begins; ``continues``: nothing but the block before it leads there."""
         self._unsaved.clear()
-        self._changed.clear()
         if not continues:
             self._known.clear()
 
     def state(self) -> State:
         """For :meth:`restore`."""
-        return dict(self._known), set(self._unsaved), set(self._changed)
+        return dict(self._known), set(self._unsaved)
 
     def restore(self, state: State) -> None:
         """What has been done since then is undone (its code, too)."""
-        self._known, self._unsaved, self._changed = state
+        self._known, self._unsaved = state
 
     @abstractmethod
     def save(self) -> None:
         """Other blocks of the region follow."""
 
     @abstractmethod
+    def settle(self) -> None:
+        """On a way out: have what is known in this block where :meth:`write_back` finds it; nothing is forgotten."""
+
+    @abstractmethod
     def write_back(self, dirty: Collection[int]) -> None:
-        """Have ``dirty``, and what changed in this block, in the hart's struct; nothing is forgotten."""
+        """Where settled ways out have met: have ``dirty`` in the hart's struct."""
 
     @abstractmethod
     def enter(self, entry: Builder) -> None:
@@ -109,6 +110,9 @@ class StoredRegisters(Registers):
         super().begin(False)
 
     def save(self) -> None:
+        pass
+
+    def settle(self) -> None:
         pass
 
     def write_back(self, dirty: Collection[int]) -> None:
@@ -165,15 +169,16 @@ class KeptRegisters(Registers):
             self._unsaved.add(number)
 
     def save(self) -> None:
-        for number in sorted(self._unsaved):
-            self._save(self._b, self._slot(number), self._known[number])
+        self.settle()
         self._unsaved.clear()
 
+    def settle(self) -> None:
+        for number in sorted(self._unsaved):
+            self._save(self._b, self._slot(number), self._known[number])
+
     def write_back(self, dirty: Collection[int]) -> None:
-        for number in sorted(self._changed.union(dirty)):
-            known = self._known.get(number)
-            value = self._load(self._slot(number)) if known is None else known
-            self._b.store(self._place(self._b, number), value)
+        for number in sorted(dirty):
+            self._b.store(self._place(self._b, number), self._load(self._slot(number)))
 
     def enter(self, entry: Builder) -> None:
         for number, value in self._initial.items():
