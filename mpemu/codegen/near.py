@@ -1,8 +1,8 @@
 """Near devices: ACLINT, PLIC and the virtio registers that drivers touch per interrupt, in the vCPU itself; the UART is
 in uart.py.
 
-Their registers are words of MACHINE and HART in shared memory; an access never leaves the process. The coordinator
-reaches the same code (irq lines in, DMA, virtio interrupts) through the exported functions at the end.
+Their registers are words of MACHINE and HART in shared memory; an access never leaves the process. The coordinator runs
+the same routines (vcpu/near.py): a device's registers, its interrupt line, virtio interrupts.
 """
 
 from __future__ import annotations
@@ -354,5 +354,4 @@ def raise_line(h: Native, index: Value, line: Value, value: Value) -> None:
     h.call("wake", other)
 
 
-EXPORTS = ("plic_set_level", "virtio_interrupt", "raise_line", "dma_written")
 assert HART.item["lines"].count == len(LINES) and MAX_HARTS >= 1

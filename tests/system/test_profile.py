@@ -69,4 +69,4 @@ def test_symbols_of_an_elf_file(guest_programs: dict[str, Path]) -> None:
 
 def test_mistakes_are_said(guest_programs: dict[str, Path], tmp_path: Path) -> None:
     result = profile(guest_programs["bench"], "--symbols", str(tmp_path / "absent"))
-    assert result.code == 66 and "absent: No such file" in result.messages
+    assert result.code == 66 and "absent can't be read: No such file" in result.messages
