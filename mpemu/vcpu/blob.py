@@ -31,7 +31,17 @@ from mpemu.vcpu.blob_file import BlobError, BlobFile, read_blob
 _MAP_FIXED, _PROT_NONE = 0x10, 0  # Linux; the mmap module lacks them
 Progress = Callable[[str, float], None]
 
-_SOURCES = ("isa", "codegen", "layout.py", "addresses.py", "vcpu/exits.py", "vcpu/blob_file.py")
+_SOURCES = (
+    "isa",
+    "codegen",
+    "layout.py",
+    "unit.py",
+    "addresses.py",
+    "vcpu/exits.py",
+    "vcpu/hostcalls.py",
+    "vcpu/blob_file.py",
+)
+"""Of the interpreter, files and directories of the package."""
 
 
 class BuildError(EngineError):

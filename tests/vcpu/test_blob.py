@@ -16,6 +16,7 @@ import pytest
 from mpemu.codegen import build
 from mpemu.errors import HostError, MpemuError
 from mpemu.isa.profiles import IsaSpec
+from mpemu.paths import PACKAGE
 from mpemu.vcpu import blob as blob_module
 from mpemu.vcpu.blob import Blob, BuildError, blob_path, load_blob
 from mpemu.vcpu.blob_file import MAGIC, BlobError, BlobFile, encode_blob, read_blob
@@ -45,6 +46,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(blob_module, "_build", quick)
     return blob_path(ISA)
+
+
+def test_the_key_covers_all_that_the_builder_is_made_of() -> None:
+    """A module that is missing there would leave old machine code in use."""
+    script = "import sys, mpemu.codegen.build; print(*(m.__file__ for n, m in sys.modules.items() if n[:5] == 'mpemu'), sep='\\n')"
+    used = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.splitlines()
+    files = {str(Path(name).relative_to(PACKAGE)) for name in used}
+    covered = {name for name in files if name.startswith(("isa/", "codegen/")) or name in blob_module._SOURCES}
+    assert files - covered == {"__init__.py", "vcpu/__init__.py", "errors.py", "private_file.py"}, (
+        "no code comes of these"
+    )
 
 
 def test_what_was_written_is_read_and_runs(file: Path) -> None:
@@ -144,6 +158,7 @@ STUB = """
 import sys, time
 from mpemu.codegen import build
 from mpemu.isa.profiles import IsaSpec
+from mpemu.paths import PACKAGE
 def quick(isa, target):
     build.say("pretending", 0.5)
     {body}
