@@ -48,17 +48,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return blob_path(ISA)
 
 
+IMPORTED = """
+import sys, mpemu.codegen.build
+print(*(module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "mpemu"), sep="\\n")
+"""
+
+
 def test_the_key_covers_all_that_the_builder_is_made_of() -> None:
     """A module that is missing there would leave old machine code in use."""
-    script = "import sys, mpemu.codegen.build; print(*(m.__file__ for n, m in sys.modules.items() if n[:5] == 'mpemu'), sep='\\n')"
-    used = subprocess.run(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True
-    ).stdout.splitlines()
-    files = {str(Path(name).relative_to(PACKAGE)) for name in used}
+    used = subprocess.run([sys.executable, "-c", IMPORTED], stdout=subprocess.PIPE, text=True, check=True).stdout
+    files = {str(Path(name).relative_to(PACKAGE)) for name in used.splitlines()}
     covered = {name for name in files if name.startswith(("isa/", "codegen/")) or name in blob_module._SOURCES}
-    assert files - covered == {"__init__.py", "vcpu/__init__.py", "errors.py", "private_file.py"}, (
-        "no code comes of these"
-    )
+    assert files - covered == {"__init__.py", "vcpu/__init__.py", "errors.py", "private_file.py"}, "no code is in these"
 
 
 def test_what_was_written_is_read_and_runs(file: Path) -> None:
@@ -158,7 +159,6 @@ STUB = """
 import sys, time
 from mpemu.codegen import build
 from mpemu.isa.profiles import IsaSpec
-from mpemu.paths import PACKAGE
 def quick(isa, target):
     build.say("pretending", 0.5)
     {body}
