@@ -210,6 +210,14 @@ REQUEST = Struct(
     ),
     64,
 )
+REGION_PLACE = Struct(
+    "RegionPlace",
+    (
+        Item("offset", "u32", "translator", "page offset of an instruction where a region can be entered"),
+        Item("code", "u32", "translator", "handler offset of the code for that"),
+    ),
+    8,
+)
 REGION_ENTRY = Struct(
     "RegionEntry",
     (
@@ -220,7 +228,7 @@ REGION_ENTRY = Struct(
             "places",
             "u32",
             "translator",
-            "handler offset of an array of u16: page offsets where it is entered; head first",
+            "handler offset of an array of RegionPlace: where it can be entered; head first",
         ),
         Item("count", "u32", "translator", "elements of that"),
         Item("rank", "u32", "translator", "Kind.rank of unit.py"),

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 
 from mpemu.layout import PAGE
 from mpemu.private_file import Refused, seal, unseal
 
-MAGIC = b"mpemu-units-6\n"
+MAGIC = b"mpemu-units-8\n"
 NUMBER_SIZE = 4
 """Bytes of an element of a unit's array of page numbers."""
 MAX_DISTANCE = 1 << 20
@@ -32,6 +32,8 @@ ALIGNMENTS = tuple(1 << n for n in range(13))
 QUICK, OPTIMISED = 1, 2
 """Tiers of translated code: guest registers stay in the hart's struct, or they live in host registers across blocks.
 The former takes two thirds of the time to make, and half the memory."""
+SMALLEST = 2
+"""Guest instructions that a region must have to be worth its entry."""
 GENERATIONS = 3
 """A unit is made anew at most twice."""
 
@@ -114,6 +116,7 @@ class Unit:
     left_out      places (bytes from the head page's start) that it leads to, left out since they had not been reached
     origins       for profiles, else empty: packed, sorted :class:`Origin`
     guesses       of computed jumps: (place, place where that was guessed to lead), whether the unit contains it or not
+    starts        of each of ``entries`` the handler's offset, if they differ; in front of each stands the rank
     """
 
     entries: tuple[int, ...]
@@ -129,6 +132,7 @@ class Unit:
     left_out: tuple[int, ...] = ()
     origins: bytes = b""
     guesses: tuple[tuple[int, int], ...] = ()
+    starts: tuple[int, ...] = ()
 
     def iter_origins(self) -> Iterator[Origin]:
         return map(Origin._make, _ORIGIN.iter_unpack(self.origins))
@@ -136,6 +140,11 @@ class Unit:
     @property
     def head(self) -> int:
         return self.entries[0]
+
+    @property
+    def handlers(self) -> tuple[int, ...]:
+        """By entry: the handler's offset."""
+        return self.starts or (self.entry,) * len(self.entries)
 
     @property
     def head_page(self) -> bytes:
@@ -184,8 +193,8 @@ def encode_units(key: str, isa: str, units: Sequence[Unit]) -> bytes:
         places = [[distance, pages.setdefault(page, len(pages))] for distance, page in unit.pages]
         numbers = unit.entry, unit.page_numbers, unit.instructions, unit.us, unit.alignment, unit.kind.rank
         contains = [bits.to_bytes(PAGE // 16, "little") for bits in unit.contains]
-        lists = list(unit.left_out), list(chain.from_iterable(unit.guesses))
-        rows.append([list(unit.entries), places, unit.code, contains, *lists, unit.origins, *numbers])
+        learnt = contains, unit.left_out, list(chain.from_iterable(unit.guesses)), unit.origins
+        rows.append([unit.entries, places, unit.code, *learnt, unit.starts, *numbers])
     return seal(MAGIC, msgpack.packb({"key": key, "isa": isa, "pages": list(pages), "units": rows}))
 
 
@@ -221,43 +230,28 @@ def pairs(numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
-def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
+def _unit(row: Iterable[Any], pages: list[bytes]) -> Unit:
     """A checked unit: nothing in it leads outside its code."""
-    entries, places, code, contains, left_out, guesses, origins, *numbers = row
+    entries, places, code, contains, left_out, guesses, origins, starts, *numbers = row
     entry, page_numbers, instructions, us, alignment, rank = numbers
     if not isinstance(origins, bytes) or len(origins) % _ORIGIN.size:
         raise ValueError("origins that are none")
-    lists = places, entries, contains, left_out, guesses
+    lists = places, entries, contains, left_out, guesses, starts
     if not isinstance(code, bytes) or not all(isinstance(x, list) for x in lists):
         raise ValueError("code that is none")
-    assert isinstance(places, list) and isinstance(entries, list)
-    assert isinstance(contains, list) and isinstance(left_out, list) and isinstance(guesses, list)
     if len(guesses) % 2:
         raise ValueError("half a guess")
     if any(not isinstance(bits, bytes) or len(bits) != PAGE // 16 for bits in contains):
         raise ValueError("bits that are none")
-    all_numbers = (
-        *entries,
-        *left_out,
-        *guesses,
-        entry,
-        page_numbers,
-        instructions,
-        us,
-        alignment,
-        rank,
-        *(number for place in places for number in place),
-    )
-    if not all(type(number) is int for number in all_numbers):
+    integers = *entries, *left_out, *guesses, *starts, *numbers, *chain.from_iterable(places)
+    if not all(type(number) is int for number in integers):
         raise ValueError("a number that is none")
-    assert isinstance(entry, int) and isinstance(page_numbers, int)
-    assert (
-        isinstance(instructions, int) and isinstance(us, int) and isinstance(alignment, int) and isinstance(rank, int)
-    )
     if not entries or any(not 0 <= place < PAGE or place % 2 for place in entries):
         raise ValueError("an entry is not where an instruction can start")
-    if not 0 <= entry < max(len(code), 1):
+    if not all(0 <= start < max(len(code), 1) for start in (entry, *starts)):
         raise ValueError("the entry is outside the code")
+    if starts and len(starts) != len(entries):
+        raise ValueError("starts of other entries")
     if alignment not in ALIGNMENTS:
         raise ValueError(f"code can't be aligned to {alignment}")
     distances = [distance for distance, _ in places]
@@ -276,4 +270,4 @@ def _unit(row: Iterable[object], pages: list[bytes]) -> Unit:
     located = tuple((distance, pages[index]) for distance, index in places)
     made = located, code, entry, page_numbers, instructions, us, alignment, Kind.of_rank(rank)
     bitmaps = tuple(int.from_bytes(bits, "little") for bits in contains)
-    return Unit(tuple(entries), *made, bitmaps, tuple(left_out), origins, pairs(guesses))
+    return Unit(tuple(entries), *made, bitmaps, tuple(left_out), origins, pairs(guesses), tuple(starts))

@@ -15,7 +15,7 @@ from mpemu.codecache import CodeCache
 from mpemu.errors import ConfigError
 from mpemu.private_file import write_private
 from mpemu.unit import Unit, page_digest
-from mpemu.vcpu.blob_file import encode_blob
+from mpemu.vcpu.blob_file import BlobFile, encode_blob
 
 KEY = "0123456789abcdef" * 2
 ONE, TWO = bytes([1]) * 4096, bytes([2]) * 4096
@@ -32,7 +32,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MPEMU_CACHE_LIMIT", raising=False)
     root = tmp_path / "code"
     units = CodeCache(root, f"{KEY}-0123456789abcdef", "rv64gc")
-    write_private(root / f"interpreter-{KEY}.blob", encode_blob(b"\xcc", {}))
+    write_private(root / f"interpreter-{KEY}.blob", encode_blob(BlobFile(b"\xcc", {})))
     units.save([unit(0, ONE), unit(2, ONE), unit(4, ONE, b"")])
     units.save([unit(0, TWO)])
     return root

@@ -31,7 +31,7 @@ HEAD, NEXT, OTHER = (bytes([n]) * 4096 for n in (1, 2, 3))
 ONE = Unit((0,), ((0, HEAD),), b"\xcc" * 16, 4, 0, 10, 1000)
 RENEWED = Kind(OPTIMISED, True, 2)
 PAGES_OF_TWO = (0, HEAD), (-2, OTHER), (1, NEXT)
-LEARNT: Any = (1 << 2047, 1, 0), (-8192, 6), b"", ((8, -4), (8, 16))
+LEARNT: Any = (1 << 2047, 1, 0), (-8192, 6), b"", ((8, -4), (8, 16)), (0, 4, 8)
 TWO = Unit((4094, 0, 20), PAGES_OF_TWO, b"\xcc" * 16, 0, 8, 20, 2000, 4096, RENEWED, *LEARNT)
 NOTHING = Unit((8,), ((0, HEAD), (1, HEAD)), b"", 0, 0, 1, 0)
 
@@ -90,6 +90,7 @@ NAMES = (
         "left_out",
         "guesses",
         "origins",
+        "starts",
         "entry",
         "page_numbers",
         "instructions",
@@ -133,6 +134,9 @@ BAD: dict[str, Any] = {
     "the entry no int": changed(entry=0.5),
     "page numbers outside": changed(page_numbers=9),
     "page numbers in front": changed(page_numbers=-4),
+    "starts of fewer entries": changed(starts=[0, 4]),
+    "a start behind the code": changed(starts=[0, 4, 16]),
+    "a start that is none": changed(starts=[0, 4, "8"]),
     "an odd alignment": changed(alignment=3),
     "no alignment": changed(alignment=0),
     "code that is text": changed(code="code"),

@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 
 from mpemu.codegen.compiler import check_host, compile_object
-from mpemu.codegen.host import UnsupportedHost
+from mpemu.codegen.host import UnsupportedHost, native
 from mpemu.codegen.interpreter import build_interpreter
-from mpemu.codegen.linker import LinkError, link_interpreter
+from mpemu.codegen.linker import LinkError, extract_stencils, link_interpreter
+from mpemu.codegen.stencils import stencils_ir
 from mpemu.errors import HostError
 from mpemu.isa.profiles import IsaSpec
 from mpemu.private_file import remove_abandoned, write_private
-from mpemu.vcpu.blob_file import encode_blob
+from mpemu.vcpu.blob_file import BlobFile, Stencil, encode_blob
 
 PR_SET_PDEATHSIG = 1
 
@@ -37,8 +38,14 @@ def build(isa: IsaSpec, target: Path) -> None:
     object_file = compile_object(interpreter.text)
     say("linking the interpreter", 0.95)
     blob = link_interpreter(object_file, interpreter.handlers)
-    write(target, encode_blob(blob.data, blob.symbols))
+    stencils = build_stencils(isa, blob.symbols) if native().STENCILS else {}
+    write(target, encode_blob(BlobFile(blob.data, blob.symbols, stencils)))
     say("done", 1.0)
+
+
+def build_stencils(isa: IsaSpec, symbols: dict[str, int]) -> dict[str, Stencil]:
+    text, names = stencils_ir(isa, symbols)
+    return extract_stencils(compile_object(text, reloc="static"), names)
 
 
 def write(target: Path, data: bytes) -> None:

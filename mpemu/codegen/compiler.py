@@ -25,7 +25,7 @@ def check_host(architecture: str | None = None, features: Mapping[str, bool] | N
 
 
 @functools.cache
-def _target_machine(architecture: str) -> llvm.TargetMachine:
+def _target_machine(architecture: str, reloc: str = "pic") -> llvm.TargetMachine:
     """For this very CPU; for another architecture, a plain CPU that has what is needed."""
     host = host_of(architecture)
     if architecture == platform.machine():
@@ -39,16 +39,18 @@ def _target_machine(architecture: str) -> llvm.TargetMachine:
         llvm.initialize_all_asmprinters()
         target = llvm.Target.from_triple(host.TRIPLE)
         cpu, features = "generic", ",".join(f"+{name}" for name in host.NEEDED)
-    return target.create_target_machine(cpu=cpu, features=features, opt=1, reloc="pic", codemodel="small")
+    return target.create_target_machine(cpu=cpu, features=features, opt=1, reloc=reloc, codemodel="small")
 
 
-def compile_object(ir: str, host: Host | None = None) -> bytes:
+def compile_object(ir: str, host: Host | None = None, reloc: str = "pic") -> bytes:
     """Compile a module to position-independent code. RuntimeError, with LLVM's message, if the IR is not valid.
+
+    With ``reloc`` "static" addresses of symbols may be constants in instructions (codegen/stencils.py).
 
     Three passes: stack slots become values, branches and expressions are tidied. A whole pipeline takes three times
     as long and makes handlers no faster; neither does a higher level of instruction selection (docs/log.md).
     """
-    machine = _target_machine((host or native()).ARCHITECTURE)
+    machine = _target_machine((host or native()).ARCHITECTURE, reloc)
     module = llvm.parse_assembly(ir)
     module.verify()
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))

@@ -26,11 +26,9 @@ from mpemu.codegen.region import PAGE_NUMBERS, region_ir
 from mpemu.codegen.shape import Source
 from mpemu.codegen.surroundings import SLOTS, Surroundings
 from mpemu.isa.profiles import IsaSpec
-from mpemu.unit import Kind, Unit, pack_origins
+from mpemu.unit import SMALLEST, Kind, Unit, pack_origins
 
 REGION = "region"
-SMALLEST = 2
-"""Guest instructions that a region must have to be worth its entry."""
 
 
 def translate(

@@ -50,6 +50,20 @@ class Host(Protocol):
         unknown, or the target out of its reach.
         """
 
+    # -- stencils (codegen/stencils.py)
+    @property
+    def STENCILS(self) -> bool:
+        """LLVM makes code with holes for this host that :meth:`fill` knows."""
+
+    def is_relative(self, kind: int) -> bool:
+        """Relocations of the ELF type ``kind`` refer to a place in the code (:meth:`relocate`), not to a constant."""
+
+    def fill(self, image: bytearray, kind: int, place: int, value: int) -> None:
+        """Write the constant ``value``, which may be negative, at offset ``place``. ValueError if it does not fit."""
+
+    def last_jump(self, code: bytes, place: int) -> int | None:
+        """Where the jump starts that ends ``code`` and whose target is written at ``place``, None if it is not such."""
+
     # -- running
     @property
     def CONTEXT_PC(self) -> int:

@@ -95,6 +95,21 @@ def relocate(image: bytearray, kind: int, place: int, target: int) -> int:
 
 
 # -- running
+STENCILS = False  # an address takes two instructions here, and no kind of relocation makes it a constant
+
+
+def is_relative(kind: int) -> bool:
+    return True
+
+
+def fill(image: bytearray, kind: int, place: int, value: int) -> None:
+    raise ValueError(f"relocation of type {kind}")
+
+
+def last_jump(code: bytes, place: int) -> int | None:
+    return None
+
+
 def pause(b: Builder) -> None:
     """isb, not yield: most cores take yield for a nop, but the callers count on some time passing."""
     _call(b, "void", "isb", ("i32", "15"))

@@ -29,6 +29,8 @@ PADDING = b"\xcc"
 CONTEXT_PC, CONTEXT_RP = 168, 80  # rip, r13
 # x86-64 psABI, table 4.9: the PC-relative kinds that the small PIC code model produces
 _PC32, _PLT32, _PC64 = 2, 4, 24
+_FORMATS = {1: "<q", 11: "<i"}  # R_X86_64_64, R_X86_64_32S: constants
+_JMP_REL32 = b"\xe9"
 
 ANY_ALIGNMENT = True
 GUEST_LOAD = "monotonic"
@@ -55,6 +57,25 @@ def relocate(image: bytearray, kind: int, place: int, target: int) -> int:
     except struct.error:
         raise ValueError(f"{target - place} bytes are too far") from None
     return 1
+
+
+STENCILS = True
+
+
+def is_relative(kind: int) -> bool:
+    return kind in (_PC32, _PLT32, _PC64)
+
+
+def fill(image: bytearray, kind: int, place: int, value: int) -> None:
+    try:
+        struct.pack_into(_FORMATS[kind], image, place, value)
+    except (KeyError, struct.error):
+        raise ValueError(f"{value} in a relocation of type {kind}") from None
+
+
+def last_jump(code: bytes, place: int) -> int | None:
+    start = place - len(_JMP_REL32)
+    return start if place == len(code) - 4 and code[start:place] == _JMP_REL32 else None
 
 
 def pause(b: Builder) -> None:

@@ -38,6 +38,7 @@ from mpemu.layout import (
     REGIME,
     REGION_ENTRY,
     REGION_PAGES,
+    REGION_PLACE,
     REQUEST,
     REQUESTS,
     TRANSLATOR,
@@ -176,14 +177,14 @@ def list_pages(h: Native, target: Value, here: Value) -> None:
 def use_region(h: Native, number: Value, index: Value) -> None:
     """Put region ``index`` into the records of the pool's page ``number``, wherever it can be entered."""
     entry = _shared(h, "regions", index * REGION_ENTRY.size)
-    code, places, count, page, rank = (
+    places, count, page, rank = (
         h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64)
-        for name in ("code", "places", "count", "page", "rank")
+        for name in ("places", "count", "page", "rank")
     )
     h.put(_shared(h, "page_used", page & (REGION_PAGES - 1)), 1, 8)
 
     def use(i: Value) -> None:
-        offset = h.get(h.at(h.s.handlers + places, i << 1), 16).zext(64) & (PAGE - 2)
+        offset, code = _region_place(h, places, i)
         record = h.s.records + number * RECORD_PAGE + (offset << 3)
         handler = h.at(record, HANDLER)
         with h.when(h.get(handler, 32) == 0):
@@ -193,9 +194,16 @@ def use_region(h: Native, number: Value, index: Value) -> None:
         with h.when(~worse.get()):
             worse.set(_rank(h, present).ltu(rank))
         with h.when(worse.get()):
-            h.put(handler, code.lo(32))
+            h.put(handler, code)
 
     for_each(h, count, use)
+
+
+def _region_place(h: Native, places: Value, i: Value) -> tuple[Value, Value]:
+    """Of the array ``places``, element ``i``: (page offset, handler offset, 32 bits)."""
+    place = h.s.handlers + places + i * REGION_PLACE.size
+    offset, code = (h.get(h.at(place, REGION_PLACE.offset[name]), 32) for name in ("offset", "code"))
+    return offset.zext(64) & (PAGE - 2), code
 
 
 @native
@@ -220,14 +228,15 @@ def refit(h: Native, record: Value) -> None:
     for tier in (OPTIMISED, QUICK):
 
         def look(index: Value, entry: str, wanted: int = Kind(tier).rank) -> None:
-            code, places, count, rank = (
+            places, count, rank = (
                 h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64)
-                for name in ("code", "places", "count", "rank")
+                for name in ("places", "count", "rank")
             )
 
             def compare(i: Value) -> None:
-                with h.when(h.get(h.at(h.s.handlers + places, i << 1), 16).zext(64) == offset):
-                    h.put(h.at(record, HANDLER), code.lo(32))
+                place, code = _region_place(h, places, i)
+                with h.when(place == offset):
+                    h.put(h.at(record, HANDLER), code)
                     h.ret(1)
 
             with h.when(rank.udiv(GENERATIONS) == wanted // GENERATIONS):

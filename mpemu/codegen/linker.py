@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import io
 import struct
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
-from mpemu.codegen.host import host_of
+from mpemu.codegen.host import Host, host_of
 from mpemu.codegen.interpreter import FIRST_SECTION
+from mpemu.codegen.stencils import CONSTANT, Exit
+from mpemu.vcpu.blob_file import Patch, Stencil
 
 OFFSETS = "handler_offsets"
 """The table that the linker fills: a u32 per handler, its offset in the blob."""
@@ -93,3 +98,49 @@ def link_interpreter(object_file: bytes, handlers: tuple[str, ...]) -> Blob:
     for n, name in enumerate(handlers):
         struct.pack_into("<I", image, offsets[OFFSETS] + 4 * n, offsets[name])
     return Blob(bytes(image), offsets, linked.alignment)
+
+
+_MERGE = 0x10
+
+
+def extract_stencils(object_file: bytes, names: Sequence[str]) -> dict[str, Stencil]:
+    """The functions ``names`` as stencils. Left out are those of which something can't be patched later."""
+    elf = ELFFile(io.BytesIO(object_file))
+    host = host_of(elf.header.e_machine.removeprefix("EM_").lower())
+    sections = list(elf.iter_sections())
+    table = elf.get_section_by_name(".symtab")
+    if not isinstance(table, SymbolTableSection):
+        raise LinkError("the object has no symbol table")
+    symbols = list(table.iter_symbols())
+    wanted, found = set(names), dict[str, Stencil]()
+    for index, section in enumerate(sections):
+        relocations = [
+            r
+            for s in sections
+            if isinstance(s, RelocationSection) and s["sh_info"] == index
+            for r in s.iter_relocations()
+        ]
+        relocations.sort(key=lambda r: r["r_offset"])
+        offsets = [r["r_offset"] for r in relocations]
+        for symbol in symbols:
+            if symbol["st_shndx"] != index or symbol.name not in wanted:
+                continue
+            start, end = symbol["st_value"], symbol["st_value"] + symbol["st_size"]
+            mine = relocations[bisect_left(offsets, start) : bisect_left(offsets, end)]
+            patches = [_patch(r, start, symbols, sections, host) for r in mine]
+            if all(patches):
+                found[symbol.name] = Stencil(section.data()[start:end], tuple(p for p in patches if p))
+    return found
+
+
+def _patch(relocation: Any, start: int, symbols: list[Any], sections: list[Any], host: Host) -> Patch | None:
+    symbol, kind = symbols[relocation["r_info_sym"]], relocation["r_info_type"]
+    place, addend = relocation["r_offset"] - start, relocation["r_addend"]
+    if symbol["st_shndx"] == "SHN_UNDEF":
+        # a hole is a constant, what is jumped to is not
+        return Patch(place, kind, symbol.name, addend) if host.is_relative(kind) == (symbol.name in set(Exit)) else None
+    section = sections[symbol["st_shndx"]]
+    if not section["sh_flags"] & _MERGE or not host.is_relative(kind):
+        return None
+    value = section.data()[symbol["st_value"] :][: section["sh_entsize"]]
+    return Patch(place, kind, CONSTANT + value.hex(), addend)

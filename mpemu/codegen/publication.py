@@ -22,15 +22,12 @@ from typing import Any
 
 from mpemu.codegen.page_hash import page_hash
 from mpemu.fence import order_fence
-from mpemu.layout import MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, TRANSLATOR
+from mpemu.layout import MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, REGION_PLACE, TRANSLATOR
 from mpemu.unit import NUMBER_SIZE, Unit, page_digest
-
-PLACE_SIZE = 2
-"""Bytes of an element of REGION_ENTRY.places."""
 
 
 def _size(unit: Unit) -> int:
-    return -(-len(unit.code) // PLACE_SIZE) * PLACE_SIZE + PLACE_SIZE * len(unit.entries)
+    return -(-len(unit.code) // REGION_PLACE.size) * REGION_PLACE.size + REGION_PLACE.size * len(unit.entries)
 
 
 class Publication:
@@ -95,9 +92,10 @@ class Publication:
         code = bytearray(unit.code)
         for index, page in enumerate(pages[1:]):
             struct.pack_into("<I", code, unit.page_numbers + index * NUMBER_SIZE, page + 1)
-        code += bytes(-len(code) % PLACE_SIZE)
+        code += bytes(-len(code) % REGION_PLACE.size)
         places = self._first_offset + start + len(code)
-        code += struct.pack(f"<{len(unit.entries)}H", *unit.entries)
+        for place, handler in zip(unit.entries, unit.handlers, strict=True):
+            code += bytes(REGION_PLACE.ctype(place, self._first_offset + start + handler))
         self._code[start : start + len(code)] = code
         order_fence()
         view.code_end = self._first_offset + start + len(code)

@@ -29,7 +29,7 @@ from mpemu.codegen.ir import PLACES, Builder, Module
 from mpemu.codegen.records import PAGE_NUMBER, RECORD_PAGE, Variant, ordering_bits
 from mpemu.codegen.region_exits import FAR, RegionExits, undisturbed
 from mpemu.codegen.region_memory import RegionMemory
-from mpemu.codegen.region_registers import KeptRegisters, Registers, StoredRegisters
+from mpemu.codegen.region_registers import Registers
 from mpemu.codegen.shape import Shape, Source, Step
 from mpemu.codegen.tight import tight_distance_on
 from mpemu.codegen.tlb_entries import probe_code
@@ -40,7 +40,6 @@ from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import F_FIELDS, Insn
 from mpemu.isa.value import Value
 from mpemu.layout import HART, PAGE
-from mpemu.unit import OPTIMISED
 
 PAGE_NUMBERS = "page_numbers"
 """Symbol of the array of u32 that a region of several pages compares with the numbers of the pages that it finds."""
@@ -101,11 +100,8 @@ class _Context:
         self.b = Builder(module, f"dso_local {CC} i64 @{name}({ARGUMENTS})", attributes)
         writes = {leader: _writes(region, leader) for leader in region.leaders}
         self._dirty = _dirty(region, writes)
-        self.x: Registers = StoredRegisters(self.b, "x")
-        self.f: Registers = StoredRegisters(self.b, "f")
-        if region.kind.tier == OPTIMISED:
-            self.x = KeptRegisters(self.b, "x", {n for x, _ in writes.values() for n in x})
-            self.f = KeptRegisters(self.b, "f", {n for _, f in writes.values() for n in f})
+        self.x = Registers(self.b, "x", {n for x, _ in writes.values() for n in x})
+        self.f = Registers(self.b, "f", {n for _, f in writes.values() for n in f})
         self.labels = {at: f"at{'n' if at < 0 else ''}{abs(at):x}" for at in region.leaders}
         self.memory = RegionMemory(self.b, symbols, region.kind)
         self.count = self.b.alloca("i64")

@@ -46,10 +46,11 @@ _COMPUTED = "jump"
 
 
 class RegionExits:
-    """``symbols``: the interpreter's, by offset from its start."""
+    """``symbols``: the interpreter's, by offset from its start. ``entered``: %cnt at the region's entry."""
 
-    def __init__(self, b: Builder, symbols: dict[str, int]) -> None:
+    def __init__(self, b: Builder, symbols: dict[str, int], entered: Value | None = None) -> None:
         self._b, self._symbols = b, symbols
+        self._entered = Value("%cnt", 64, b) if entered is None else entered
         self._count = b.alloca("i64")
         self._place = b.alloca("i64")
         self._source = b.alloca("i64")
@@ -91,7 +92,7 @@ class RegionExits:
                     mstatus = b.pointer("%st", HART.offset["mstatus"])
                     b.store(mstatus, b.load(mstatus) | FS)
             place, count = b.load(self._place), b.load(self._count)
-            self._add("region_work", count - Value("%cnt", 64, b) + REGION_VISIT)
+            self._add("region_work", count - self._entered + REGION_VISIT)
             if kind == _COMPUTED or kind.startswith(FAR):
                 self._to_address(kind, place, count)
             else:

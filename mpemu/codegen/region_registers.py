@@ -1,13 +1,11 @@
-"""Guest registers inside a region.
+"""Guest registers inside a region that LLVM makes.
 
-LLVM works hard for values that cross blocks, and each way out of the region has to store those that have changed. So
-there are two forms: :class:`KeptRegisters` for code that is worth it, :class:`StoredRegisters` for code that is to be
-made quickly. In both, what is known in a block is a value.
+In a block, what is known of a register is a value. Where blocks meet there are stack slots, which LLVM turns into
+values, too.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Collection
 
 from mpemu.codegen.ir import Builder
@@ -18,13 +16,18 @@ from mpemu.layout import HART
 State = tuple[dict[int, Value], set[int]]
 
 
-class Registers(ABC):
-    """``h.x`` or ``h.f`` of a region (``item`` is "x" or "f")."""
+class Registers:
+    """``h.x`` or ``h.f`` of a region (``item`` is "x" or "f"). Registers that it never writes (others than ``written``)
+    are loaded at its entry and are plain values everywhere."""
 
-    def __init__(self, b: Builder, item: str) -> None:
+    def __init__(self, b: Builder, item: str, written: Collection[int]) -> None:
         self._b, self._item = b, item
+        self._written = frozenset(written)
         self._known: dict[int, Value] = {}
         self._unsaved: set[int] = set()
+        self._initial: dict[int, Value] = {}
+        self._slots: dict[int, str] = {}
+        self._kind = "double" if item == "f" else "i64"  # what LLVM chooses host registers by
         self.conditional = 0
         """Above 0 inside code that may not run: what is learned there holds nowhere else."""
 
@@ -60,12 +63,6 @@ class Registers(ABC):
             self._known[number] = value
         self._write(number, value)
 
-    @abstractmethod
-    def _read(self, number: int) -> Value: ...
-
-    @abstractmethod
-    def _write(self, number: int, value: Value) -> None: ...
-
     def begin(self, continues: bool) -> None:
         """A block begins; ``continues``: nothing but the block before it leads there."""
         self._unsaved.clear()
@@ -79,59 +76,6 @@ class Registers(ABC):
     def restore(self, state: State) -> None:
         """What has been done since then is undone (its code, too)."""
         self._known, self._unsaved = state
-
-    @abstractmethod
-    def save(self) -> None:
-        """Other blocks of the region follow."""
-
-    @abstractmethod
-    def settle(self) -> None:
-        """On a way out: have what is known in this block where :meth:`write_back` finds it; nothing is forgotten."""
-
-    @abstractmethod
-    def write_back(self, dirty: Collection[int]) -> None:
-        """Where settled ways out have met: have ``dirty`` in the hart's struct."""
-
-    @abstractmethod
-    def enter(self, entry: Builder) -> None:
-        """At the region's entry."""
-
-
-class StoredRegisters(Registers):
-    """Every write goes to the hart's struct at once; nothing is known from one block to the next."""
-
-    def _read(self, number: int) -> Value:
-        return self._b.load(self._place(self._b, number))
-
-    def _write(self, number: int, value: Value) -> None:
-        self._b.store(self._place(self._b, number), value)
-
-    def begin(self, continues: bool) -> None:
-        super().begin(False)
-
-    def save(self) -> None:
-        pass
-
-    def settle(self) -> None:
-        pass
-
-    def write_back(self, dirty: Collection[int]) -> None:
-        pass
-
-    def enter(self, entry: Builder) -> None:
-        pass
-
-
-class KeptRegisters(Registers):
-    """Stack slots where blocks meet, which LLVM turns into values, too. Registers that the region never writes (others
-    than ``written``) are loaded at its entry and are plain values everywhere."""
-
-    def __init__(self, b: Builder, item: str, written: Collection[int]) -> None:
-        super().__init__(b, item)
-        self._written = frozenset(written)
-        self._initial: dict[int, Value] = {}
-        self._slots: dict[int, str] = {}
-        self._kind = "double" if item == "f" else "i64"  # what LLVM chooses host registers by
 
     def _slot(self, number: int) -> str:
         if number not in self._slots:

@@ -32,12 +32,13 @@ class Source:
     """Where guest code comes from: ``page(distance)`` is the content (4096 bytes) of the page that many pages from the
     head's, or None; ``reached(place)`` tells whether the hart has been there (``page(place // 4096)`` is known).
     ``targets(place)``: where the computed jump there may lead, most frequent first; only guessed. ``kind`` is what is
-    to be made."""
+    to be made, of ``max_pages`` at most."""
 
     page: Callable[[int], bytes | None]
     reached: Callable[[int], bool] = lambda place: True
     targets: Callable[[int], Sequence[int]] = lambda place: ()
     kind: Kind = BEST
+    max_pages: int = MAX_PAGES
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,9 @@ class Shape:
     def _page(self, distance: int) -> bytes | None:
         if distance not in self.pages:
             # of two pages with one place in the ITLB a hart would never have both
-            if len(self.pages) == MAX_PAGES or any((distance - other) % ITLB_ENTRIES == 0 for other in self.pages):
+            if len(self.pages) == self._source.max_pages or any(
+                (distance - other) % ITLB_ENTRIES == 0 for other in self.pages
+            ):
                 return None
             page = self._source.page(distance)
             if page is None:

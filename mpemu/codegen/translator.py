@@ -28,16 +28,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import mpemu.isa.instructions  # noqa: F401  (fills the instruction table)
 from mpemu.codecache import CodeCache, units_key
 from mpemu.codecache_upkeep import evict
 from mpemu.codegen.compilers import PR_SET_NAME, PR_SET_PDEATHSIG, Compilers, Job
 from mpemu.codegen.publication import Publication
+from mpemu.codegen.stitching import Stitcher
 from mpemu.codegen.surroundings import LEAST_COUNT, CodePages, Surroundings, likely
 from mpemu.fence import order_fence
+from mpemu.isa.profiles import IsaSpec
 from mpemu.layout import ITLB_ENTRIES, PAGE, REQUEST, REQUESTS, TRANSLATOR
 from mpemu.paths import COORDINATOR
 from mpemu.private_file import Refused
-from mpemu.unit import MAX_DISTANCE, OPTIMISED, Dependencies, Kind, Unit, fits, page_digest
+from mpemu.unit import MAX_DISTANCE, OPTIMISED, QUICK, Dependencies, Kind, Unit, fits, page_digest
 from mpemu.vcpu.blob_file import read_blob
 
 PROCESS_NAME = b"mpemu-transl"
@@ -92,6 +95,10 @@ class Submits(Protocol):
     def submit(self, job: Job) -> bool: ...
 
 
+class Stitches(Protocol):
+    def unit(self, code: Surroundings, head: int, kind: Kind) -> Unit: ...
+
+
 class Translator:
     """What has been translated, and what is to be done. ``requests`` are the slots in shared memory; ``cache`` is None
     if nothing is kept on disk."""
@@ -115,6 +122,7 @@ class Translator:
         """Head pages that the cache has: whether their file is known to be used in this run."""
         self._work: Iterator[None] = self._preload()
         self.compilers: Submits | None = None
+        self.stitcher: Stitches | None = None
         self.least_count = LEAST_COUNT
 
     # -- requests
@@ -161,12 +169,20 @@ class Translator:
             self._use(self._cache.load_news(request.digest))
             if self._is_known(request):
                 return
-        assert self.compilers
         wanted = self._renewal(request) or (request if request.jump is None else None)
         if wanted is None:
             return
-        if self._publication.is_full or not self.compilers.submit(wanted.job):
+        if self._publication.is_full or not self._make(wanted.job):
             self._view.dropped += 1
+
+    def _make(self, job: Job) -> bool:
+        """Have it made: what is quick at once. False: there is too much to do already."""
+        assert self.compilers
+        if job.kind.tier != QUICK:
+            return self.compilers.submit(job)
+        if self.stitcher:
+            self.done(job, self.stitcher.unit(job.code, job.head, job.kind))
+        return True
 
     def _is_known(self, request: Request) -> bool:
         return any(fits(made_from, request.code.page) for made_from in self._known.get(request.place, ()))
@@ -355,6 +371,7 @@ def main(
     for mapping in (shared, code, pages):
         mapping.madvise(mmap.MADV_DONTFORK)  # compilers have no business there
     requests = (REQUEST.ctype * REQUESTS).from_buffer(shared, TRANSLATOR.offset["requests"])
+    spec = IsaSpec.parse(isa)
     publication = Publication(shared, code, first_offset)
     translator = Translator(publication, requests, CodePages(pages), open_cache(root, key, isa), int(size))
 
@@ -363,6 +380,7 @@ def main(
 
         serve(connection, isa, file.symbols, bool(located))
 
+    translator.stitcher = Stitcher(spec, file.stencils, bool(located))
     poll = select.poll()
     poll.register(bell, select.POLLIN)
     translator.compilers = compilers = Compilers(int(limit), compile_jobs, translator.done, poll)

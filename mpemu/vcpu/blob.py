@@ -59,7 +59,7 @@ class Blob:
 
     def __init__(self, file: BlobFile, path: Path = Path()) -> None:
         self.path = path
-        self.symbols = file.symbols
+        self.symbols, self.stencils = file.symbols, file.stencils
         self.regions_start = -(-len(file.code) // mmap.PAGESIZE) * mmap.PAGESIZE
         """Offset of the memory for translated regions, ``regions_size`` bytes of the descriptor ``regions_fd``."""
         self.regions_size = REGIONS_SIZE

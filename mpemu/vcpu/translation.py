@@ -69,7 +69,7 @@ class Translation:
             hart = memory.hart(i)
             hart.translator = self._segment.address
             hart.hotness, hart.hotness_2 = (n * POINTS_PER_SAMPLE for n in (settings.hot, settings.very_hot))
-            hart.first_tier = QUICK if settings.very_hot > settings.hot else OPTIMISED
+            hart.first_tier = QUICK if blob.stencils and settings.very_hot > settings.hot else OPTIMISED
         self._descriptors = (self._segment.descriptor, blob.regions_fd, memory.code_pages.descriptor, self.doorbell)
         cache = (settings.cache or "", settings.cache_limit)
         arguments = (isa, blob.path, *self._descriptors, settings.translators, *cache, "1" * settings.located)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpemu.codegen.compiling import translate
+from mpemu.codegen.stitching import Stitcher
 from mpemu.codegen.surroundings import Surroundings
 from mpemu.isa.profiles import IsaSpec
 from mpemu.layout import PAGE
@@ -27,7 +28,10 @@ FAR = PAGE - HEAD
 def made(code: bytes, located: bool, tier: int = OPTIMISED, far: bytes = b"") -> Unit:
     page = (bytes(HEAD) + code).ljust(PAGE, b"\0")
     pages = {0: page, 1: far.ljust(PAGE, b"\0")}
-    return translate(IsaSpec.parse("max"), blob().symbols, Surroundings.of(pages), HEAD, Kind(tier), located)
+    isa, around, kind = IsaSpec.parse("max"), Surroundings.of(pages), Kind(tier)
+    if tier == QUICK:
+        return Stitcher(isa, blob().stencils, located).unit(around, HEAD, kind)
+    return translate(isa, blob().symbols, around, HEAD, kind, located)
 
 
 @pytest.mark.parametrize("tier", [QUICK, OPTIMISED])

@@ -11,8 +11,8 @@ import pytest
 
 from mpemu.codegen import publication as module
 from mpemu.codegen.page_hash import page_hash
-from mpemu.codegen.publication import PLACE_SIZE, Publication
-from mpemu.layout import MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, TRANSLATOR
+from mpemu.codegen.publication import Publication
+from mpemu.layout import MAX_REGIONS, PAGE, REGION_ENTRY, REGION_PAGES, REGION_PLACE, TRANSLATOR
 from mpemu.unit import Unit
 
 FIRST = 0x1_0000
@@ -53,7 +53,9 @@ class Memory:
                 assert entry.page == number
                 if index - 1 < self.view.published:
                     start, places = entry.code - FIRST - 40, entry.places - FIRST
-                    head = int.from_bytes(self.code[places : places + PLACE_SIZE], "little")
+                    place = REGION_PLACE.ctype.from_buffer_copy(self.code[places : places + REGION_PLACE.size])
+                    assert place.code == entry.code
+                    head = place.offset
                     found.setdefault((self.page(number), head), []).append(self.code[start : start + 100])
                 index = entry.next
         return found
@@ -76,7 +78,9 @@ def test_units_are_found_by_page_and_offset(memory: Memory) -> None:
     assert across[:12] == b"\2\2\2\2" + (1).to_bytes(4, "little") + (3).to_bytes(4, "little"), "page numbers, plus 1"
     newest, oldest = found[page(7), 2]
     assert newest[4:8] == (2).to_bytes(4, "little") and oldest == b"\2" * 100
-    assert memory.view.pages == 3 and memory.view.code_bytes == 408, "each with a place where it can be entered"
+    assert memory.view.pages == 3 and memory.view.code_bytes == 4 * (104 + REGION_PLACE.size), (
+        "each with a place where it can be entered"
+    )
 
 
 def test_alignment(memory: Memory) -> None:
@@ -86,7 +90,7 @@ def test_alignment(memory: Memory) -> None:
     publication.publish(unit(6, 7))
     entries = (REGION_ENTRY.ctype * 3).from_buffer(memory.shared, TRANSLATOR.offset["regions"])
     assert [entry.code - FIRST - 40 for entry in entries] == [0, 4096, 4096 + 128]
-    assert memory.view.code_end == FIRST + 4096 + 128 + 100 + PLACE_SIZE
+    assert memory.view.code_end == FIRST + 4096 + 128 + 104 + REGION_PLACE.size
 
 
 def test_code_does_not_overlap_and_is_aligned(memory: Memory) -> None:
@@ -188,11 +192,11 @@ def test_a_new_translator_knows_what_is_there(memory: Memory) -> None:
 def test_room(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     publication = memory.translator()
     assert publication.share_used == 0 and not publication.is_full
-    room = ROOM - PLACE_SIZE
+    room = ROOM - REGION_PLACE.size
     assert publication.has_room(unit(0, 1, size=room)) and not publication.has_room(unit(0, 1, size=room + 1))
     publication.publish(unit(0, 1, size=room - 64))
-    assert publication.has_room(unit(0, 2, size=62)) and not publication.has_room(unit(0, 2, size=63))
-    publication.publish(unit(0, 2, size=62))
+    assert publication.has_room(unit(0, 2, size=56)) and not publication.has_room(unit(0, 2, size=57))
+    publication.publish(unit(0, 2, size=56))
     assert publication.is_full and publication.share_used == 1
 
 

@@ -14,7 +14,7 @@ from mpemu.layout import LINES
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import A0, A1, A2, A3, A4, EBREAK, STOP, asm
 from tests.codegen.native_hart import RAM
-from tests.codegen.translated import TranslatedLab
+from tests.codegen.translated import TIERS, TranslatedLab
 
 RA, T0 = 1, 5
 PAGE = 4096
@@ -124,9 +124,9 @@ class Looping(TranslatedLab):
         return found
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Looping]:
-    made = Looping()
+@pytest.fixture(scope="module", **TIERS)
+def lab(request: pytest.FixtureRequest) -> Iterator[Looping]:
+    made = Looping(tier=request.param)
     yield made
     made.close()
 

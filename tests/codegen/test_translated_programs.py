@@ -16,13 +16,12 @@ from mpemu.isa.privileged import Mode
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.reference import MmioRange, PhysicalBus, ReferenceHart
 from mpemu.isa.state import STATE
-from mpemu.unit import OPTIMISED, QUICK
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import RWX, SV39, pte
 from tests.codegen.lab import V as PTE_V
 from tests.codegen.native_hart import RAM
 from tests.codegen.random_functions import DEVICE, HANDLER, PAGE, PAGES, TABLE, FunctionGenerator, Layout
-from tests.codegen.translated import TranslatedLab
+from tests.codegen.translated import TIERS, TranslatedLab
 
 SIZE = 1 << 18
 PHYSICAL = RAM + 0x1_0000
@@ -209,7 +208,7 @@ def quanta(seed: int) -> Iterator[int]:
         yield rng.randrange(1, scale)
 
 
-@pytest.fixture(scope="module", params=[QUICK, OPTIMISED], ids=["quick", "optimised"])
+@pytest.fixture(scope="module", **TIERS)
 def lab(request: pytest.FixtureRequest) -> Iterator[TranslatedLab]:
     made = TranslatedLab(size=SIZE, tier=request.param)
     made.guess_from(1)

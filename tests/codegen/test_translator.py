@@ -21,10 +21,20 @@ from mpemu.codecache import CodeCache
 from mpemu.codegen import compilers as compilers_module
 from mpemu.codegen import translator as module
 from mpemu.codegen.compilers import Compilers, Job
-from mpemu.codegen.publication import PLACE_SIZE, Publication
+from mpemu.codegen.publication import Publication
 from mpemu.codegen.surroundings import ALL_REACHED, LEAST_COUNT, CodePages, Surroundings
 from mpemu.codegen.translator import READY, Translator
-from mpemu.layout import CODE_PAGE, CODE_PAGES_SIZE, JUMP, JUMPS_START, PAGE, REQUEST, REQUESTS, TRANSLATOR
+from mpemu.layout import (
+    CODE_PAGE,
+    CODE_PAGES_SIZE,
+    JUMP,
+    JUMPS_START,
+    PAGE,
+    REGION_PLACE,
+    REQUEST,
+    REQUESTS,
+    TRANSLATOR,
+)
 from mpemu.unit import BEST, Unit, page_digest
 
 LIMIT = 1 << 30
@@ -133,7 +143,7 @@ def test_a_request_is_compiled_published_and_known() -> None:
     assert bench.ask((2, 7)) == [(2, page(7))]
     bench.translator.done(Job((), 2, Surroundings.of({0: page(7)})), unit(2, 7))
     assert bench.view.published == bench.view.units_translated == 1
-    assert (bench.view.instructions, bench.view.compile_us, bench.view.code_bytes) == (5, 100, 64 + PLACE_SIZE)
+    assert (bench.view.instructions, bench.view.compile_us, bench.view.code_bytes) == (5, 100, 64 + REGION_PLACE.size)
     assert bench.ask((2, 7), (4, 7), (2, 8)) == [(4, page(7)), (2, page(8))]
 
 
@@ -260,7 +270,7 @@ def test_a_new_translator_goes_on(open_cache: Callable[[], CodeCache]) -> None:
 
 def test_the_preload_leaves_room(open_cache: Callable[[], CodeCache]) -> None:
     for number in range(1, 11):
-        open_cache().save([unit(2, number, code=bytes((64 << 4) - PLACE_SIZE))])
+        open_cache().save([unit(2, number, code=bytes((64 << 4) - REGION_PLACE.size))])
     bench = Bench(open_cache(), room=10 * (64 << 4))
     bench.settle()
     assert bench.view.published == 8

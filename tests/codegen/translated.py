@@ -11,7 +11,8 @@ from typing import Any
 from mpemu.codegen.compilers import Job
 from mpemu.codegen.compiling import translate
 from mpemu.codegen.publication import Publication
-from mpemu.codegen.surroundings import LEAST_COUNT, CodePages
+from mpemu.codegen.stitching import Stitcher
+from mpemu.codegen.surroundings import LEAST_COUNT, CodePages, Surroundings
 from mpemu.codegen.translator import Translator
 from mpemu.layout import (
     HART,
@@ -31,12 +32,14 @@ from mpemu.layout import (
     TRANSLATOR,
 )
 from mpemu.shm import Segment
-from mpemu.unit import OPTIMISED, Unit
+from mpemu.unit import OPTIMISED, QUICK, Kind, Unit
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import QUANTUM, Lab
 from tests.codegen.native_hart import RAM
 
 RECORD_BYTES_PER_CODE_BYTE = 8
+TIERS = {"params": (QUICK, OPTIMISED), "ids": ("quick", "optimised")}
+"""For fixtures that make a lab per tier."""
 
 
 class AtOnce:
@@ -50,6 +53,18 @@ class AtOnce:
         self._lab.units.append(unit)
         self._translator.done(job, unit)
         return True
+
+
+class Stitched:
+    """The real thing, remembering what it made."""
+
+    def __init__(self, lab: TranslatedLab) -> None:
+        self._lab, self._stitcher = lab, Stitcher(lab.isa, lab.blob.stencils)
+
+    def unit(self, code: Surroundings, head: int, kind: Kind) -> Unit:
+        unit = self._stitcher.unit(code, head, kind)
+        self._lab.units.append(unit)
+        return unit
 
 
 class TranslatedLab(Lab):
@@ -73,6 +88,7 @@ class TranslatedLab(Lab):
         publication = Publication(self._segment.map, code, self.blob.regions_start)
         self._translator = Translator(publication, requests, CodePages(self.memory.code_pages.map), None, 0)
         self._translator.compilers = AtOnce(self, self._translator)
+        self._translator.stitcher = Stitched(self)
 
     def close(self) -> None:
         """Give descriptors and memory back."""

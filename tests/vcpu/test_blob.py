@@ -19,13 +19,13 @@ from mpemu.isa.profiles import IsaSpec
 from mpemu.paths import PACKAGE
 from mpemu.vcpu import blob as blob_module
 from mpemu.vcpu.blob import Blob, BuildError, blob_path, load_blob
-from mpemu.vcpu.blob_file import MAGIC, BlobError, BlobFile, encode_blob, read_blob
+from mpemu.vcpu.blob_file import MAGIC, BlobError, BlobFile, Patch, Stencil, encode_blob, read_blob
 
 ISA = IsaSpec.parse("max")
 # mov eax, 42; ret
 CODE = bytes.fromhex("b82a000000c3")
 DAMAGED = r"damaged|not a code file"
-GOOD = encode_blob(CODE, {"r_answer": 0})
+GOOD = encode_blob(BlobFile(CODE, {"r_answer": 0}, {"g_go": Stencil(CODE, (Patch(1, 11, "count", 0),))}))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_key_covers_all_that_the_builder_is_made_of() -> None:
 
 
 def test_what_was_written_is_read_and_runs(file: Path) -> None:
-    assert read_blob(file) == BlobFile(CODE, {"r_answer": 0})
+    assert encode_blob(read_blob(file)) == GOOD
     assert Blob(read_blob(file)).routine("answer", 0)(0) == 42
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 

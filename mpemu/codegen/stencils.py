@@ -1,0 +1,286 @@
+"""Stencils: instructions compiled once, when the interpreter is built, for regions that are put together in no time.
+
+A stencil is the fast form of an instruction, from the same body as its handler, but with *holes* where an operand
+stands: symbols that are defined nowhere, so that the object file says where and how each is used. codegen/stitching.py
+copies stencils one behind the other and fills the holes; that takes microseconds where LLVM takes a millisecond, and no
+LLVM. The technique is known as copy and patch (Xu and Kjolstad, OOPSLA 2021).
+
+A stencil has the signature of a handler (handlers.py) and ends in jumps to symbols of :class:`Exit`. Guest registers
+stay in the hart's struct. %rp is the record by which the region was entered, and %cnt lacks the instructions since the
+last *count*: instructions that look at it have a hole for that.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from mpemu.codegen.core import SINK, NeedsSlow
+from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter, ImmediateField, PcValue, RelativeTarget
+from mpemu.codegen.ir import Builder, Module
+from mpemu.codegen.records import Variant, ordering_bits, specialisations
+from mpemu.codegen.region_exits import RegionExits, undisturbed
+from mpemu.isa.fp import RTZ
+from mpemu.isa.hart import Operand
+from mpemu.isa.profiles import IsaSpec
+from mpemu.isa.registry import F_FIELDS, INSNS, X_FIELDS, Insn
+from mpemu.isa.value import Value
+from mpemu.layout import HART, PAGE
+
+LENGTH = 4
+"""Stencils don't depend on an instruction's length: where it matters there is a hole."""
+
+
+class Exit(StrEnum):
+    """Where a stencil goes on: behind it; where the branch leads; the instruction was not executed, something for the
+    interpreter."""
+
+    NEXT = "next"
+    TAKEN = "taken"
+    MISS = "miss"
+
+
+CONSTANT = "="
+"""Before the bytes, in hexadecimal, of a constant that a stencil reads: it is the symbol of a patch."""
+
+
+class Hole(StrEnum):
+    """Besides the names of operands. Of the instruction: its place and that of the next one, bytes from the start of
+    the head's page; instructions since the last *count*; of an LR, tight_distance_on; register rd where it is read (x0
+    is another place when it is written). Of other stencils: ``at`` and ``count``."""
+
+    AT = "at"
+    BEHIND = "behind"
+    COUNT = "count"
+    TIGHT = "tight"
+    RD_BEFORE = "rd_before"
+
+
+class Glue(StrEnum):
+    """Stencils that are no instructions: the region is entered; ``count`` more instructions have retired; NEXT if
+    nothing has to be looked at, else TAKEN; just NEXT, where it does not follow."""
+
+    ENTER = "enter"
+    COUNT = "count"
+    LOOK = "look"
+    GO = "go"
+
+
+class Leave(StrEnum):
+    """Stencils that leave to ``at`` after ``count`` more instructions: kinds of region_exits.py, each also far."""
+
+    DISPATCH = "dispatch"
+    POLL = "poll"
+    INTERPRET = "interpret"
+    MISS = "miss"
+
+
+_SIGNED, _UNSIGNED = (-(1 << 31), 1 << 31), (0, 1 << 31)
+"""What a hole may hold: a bound that is exclusive."""
+
+
+def forms(insn: Insn) -> list[Variant]:
+    """The stencils that an instruction may have, most specific first."""
+    truncating = ({"rm": RTZ},) if "rm" in insn.operands else ()
+    return [Variant(insn, LENGTH, "", tuple(fixed.items())) for fixed in (*specialisations(insn), *truncating, {})]
+
+
+def variant_symbol(variant: Variant) -> str:
+    return f"t_{variant.symbol}"
+
+
+def glue_symbol(glue: Glue) -> str:
+    return f"g_{glue}"
+
+
+def leave_symbol(kind: Leave, far: bool) -> str:
+    return f"far_{kind}" if far else f"near_{kind}"
+
+
+def register_hole(name: str, number: int) -> int:
+    """What the hole for register ``number`` in the operand field ``name`` is filled with."""
+    if name in F_FIELDS:
+        return HART.offset["f"] + 8 * number
+    return HART.offset["x"] + 8 * (SINK if name == "rd" and number == 0 else number)
+
+
+def _hole(b: Builder, name: str, limits: tuple[int, int] = _SIGNED) -> str:
+    b.declare(f"@{name} = external dso_local global i8, !absolute_symbol !{{i64 {limits[0]}, i64 {limits[1]}}}")
+    return f"ptrtoint (ptr @{name} to i64)"
+
+
+class _RegisterHole(Value):
+    """A register operand. Its number is not known here."""
+
+    def __init__(self, name: str, b: Builder) -> None:
+        self.name, self.width, self.ops = name, 64, b
+
+    @property
+    def raw(self) -> Any:  # type: ignore[override]
+        raise NeedsSlow
+
+
+class _Registers:
+    """``h.x`` or ``h.f``: the hart's struct, by holes."""
+
+    def __init__(self, b: Builder, item: str) -> None:
+        self._b, self._item = b, item
+
+    def _place(self, index: Operand) -> str:
+        if isinstance(index, int):
+            return self._b.pointer("%st", HART.offset[self._item] + 8 * index)
+        if not isinstance(index, _RegisterHole):
+            raise NeedsSlow
+        return self._b.op(f"getelementptr i8, ptr %st, i64 {_hole(self._b, index.name, _UNSIGNED)}")
+
+    def __getitem__(self, index: Operand) -> Value:
+        if isinstance(index, _RegisterHole) and index.name == "rd":
+            index = _RegisterHole(Hole.RD_BEFORE, self._b)
+        return self._b.load(self._place(index))
+
+    def __setitem__(self, index: Operand, value: Value) -> None:
+        if index != 0 if isinstance(index, int) else True:
+            self._b.store(self._place(index), value)
+
+
+class StencilEmitter(HandlerEmitter):
+    """The Hart protocol while a stencil is compiled."""
+
+    def __init__(self, b: Builder, isa: IsaSpec, variant: Variant, symbols: dict[str, int]) -> None:
+        super().__init__(b, isa, variant, fast=True)
+        self._symbols = symbols
+        self.x: Any = _Registers(b, "x")
+        self.f: Any = _Registers(b, "f")
+        page = define_page(b)
+        self._pc = PcValue((page + self._at(Hole.AT)).raw, self)
+        self._next_pc = page + self._at(Hole.BEHIND)
+        b.module.leave_for_exact_fp = self._leave_for_exact_fp
+
+    def _at(self, hole: Hole) -> Value:
+        return Value(_hole(self.b, hole), 64, self.b)
+
+    def fields(self) -> dict[str, Operand]:
+        fixed = {**dict(self.variant.fixed), **ordering_bits(self.variant.insn)}
+        return {name: fixed[name] if name in fixed else self._field(name) for name in self.variant.insn.operands}
+
+    def _field(self, name: str) -> Value:
+        if name in X_FIELDS | F_FIELDS:
+            return _RegisterHole(name, self.b)
+        raw = _hole(self.b, name)
+        return ImmediateField(raw, 64, self.b) if name == "imm" else Value(raw, 64, self.b)
+
+    @property
+    def next_pc(self) -> Value:
+        return self._next_pc
+
+    def to(self, symbol: Exit) -> None:
+        self.b.declare(f"declare {CC} i64 @{symbol}(ptr, ptr, i64, ptr, ptr)")
+        self.tail(f"@{symbol}", "%rp", "%cnt")
+
+    def finish(self) -> None:
+        if not self.b.terminated:
+            self.to(Exit.NEXT)
+
+    def jump(self, target: Value) -> None:
+        if self.b.muted:
+            return
+        if isinstance(target, RelativeTarget):
+            self.to(Exit.TAKEN)
+            return
+        exits = RegionExits(self.b, self._symbols, entered=Value(0, 64))
+        exits.comes_from(self.pc)
+        exits.take("jump", target, Value("%cnt", 64, self.b))
+        exits.define(uses_fp=False)
+
+    def _bail(self) -> None:
+        if self._depth == 0:
+            raise NeedsSlow
+        self._missed()
+
+    def _missed(self) -> None:
+        self.to(Exit.MISS)
+
+    def pause(self) -> None:
+        raise NeedsSlow
+
+    def _leave_for_exact_fp(self, branch: bool) -> None:
+        if not branch:
+            raise NeedsSlow
+        self._missed()
+
+    def _tight_distance(self) -> Value:
+        return self._at(Hole.TIGHT)
+
+    def _now(self) -> Value:
+        return self.s.slice_end + Value("%cnt", 64, self.b) + self._at(Hole.COUNT)
+
+
+def define_page(b: Builder) -> Value:
+    """%page: the address of the head's page."""
+    pc = (b.from_pointer("%rp") - b.load(b.pointer("%st", HART.offset["delta"]))).sra(3)
+    b.line(f"%page = and i64 {pc.raw}, {-PAGE}")
+    return Value("%page", 64, b)
+
+
+def _function(module: Module, symbol: str) -> Builder:
+    # optsize: conditional jumps lead straight to other functions
+    return Builder(module, f'dso_local {CC} i64 @"{symbol}"({ARGUMENTS})', "nounwind optsize")
+
+
+def _compile_glue(module: Module, isa: IsaSpec, symbols: dict[str, int]) -> list[str]:
+    for glue in Glue:
+        b = _function(module, glue_symbol(glue))
+        h = StencilEmitter(b, isa, Variant(INSNS["addi"], LENGTH), symbols)
+        count = "%cnt"
+        match glue:
+            case Glue.ENTER:
+                b.store(b.pointer("%st", HART.offset["rp"]), b.from_pointer("%rp"))
+                work = b.pointer("%st", HART.offset["region_work"])
+                b.store(work, b.load(work) - Value("%cnt", 64, b))
+            case Glue.COUNT:
+                count = b.binary("add", "%cnt", _hole(b, Hole.COUNT), 64)
+            case Glue.LOOK:
+                go_on, attend = b.label(), b.label()
+                b.branch_if(undisturbed(b, Value("%cnt", 64, b)), go_on, attend, True)
+                b.place(attend)
+                h.to(Exit.TAKEN)
+                b.place(go_on)
+        b.declare(f"declare {CC} i64 @{Exit.NEXT}(ptr, ptr, i64, ptr, ptr)")
+        h.tail(f"@{Exit.NEXT}", "%rp", count)
+        module.define(b)
+    return [glue_symbol(glue) for glue in Glue]
+
+
+def _compile_leaves(module: Module, symbols: dict[str, int]) -> list[str]:
+    made = []
+    for kind in Leave:
+        for far in (False, True):
+            b = _function(module, leave_symbol(kind, far))
+            page, at = define_page(b), Value(_hole(b, Hole.AT), 64, b)
+            exits = RegionExits(b, symbols, entered=Value(0, 64))
+            count = Value(b.binary("add", "%cnt", _hole(b, Hole.COUNT), 64), 64, b)
+            exits.take(kind, page + at if far else at, count, far)
+            exits.define(uses_fp=False)
+            module.define(b)
+            made.append(leave_symbol(kind, far))
+    return made
+
+
+def stencils_ir(isa: IsaSpec, symbols: dict[str, int]) -> tuple[str, tuple[str, ...]]:
+    """IR of all stencils for ``isa``, and their symbols. ``symbols``: the interpreter's, by offset from its start."""
+    module = Module()
+    made = _compile_glue(module, isa, symbols) + _compile_leaves(module, symbols)
+    for insn in INSNS.values():
+        if insn.ext not in isa.extensions:
+            continue
+        for variant in forms(insn):
+            b = _function(module, variant_symbol(variant))
+            try:
+                h = StencilEmitter(b, isa, variant, symbols)
+                h.emit()
+                h.finish()
+            except NeedsSlow:
+                continue
+            module.define(b)
+            made.append(variant_symbol(variant))
+    return module.text(), tuple(made)
