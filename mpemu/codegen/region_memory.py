@@ -13,7 +13,7 @@ from mpemu.codegen.refill import call_data_address, data_address
 from mpemu.codegen.tlb_entries import probe_data
 from mpemu.isa.value import Value
 from mpemu.layout import REGIME
-from mpemu.unit import OPTIMISED, Kind
+from mpemu.unit import Kind
 
 Perform = Callable[[str], Value]
 """Emits an access at a host address; a store answers with what it stores."""
@@ -28,7 +28,6 @@ class RegionMemory:
         self._b, self._symbols = b, symbols
         self._any_alignment = b.module.host.ANY_ALIGNMENT
         self.windowed = kind.windowed and self._any_alignment
-        self._asks = kind.tier == OPTIMISED  # code made quickly leaves instead: there is less of it
         self._offsets: dict[str, Value] = {}
 
     def enter(self, entry: Builder, unfit: str) -> None:
@@ -70,11 +69,10 @@ class RegionMemory:
         b.branch(join)
         with b.aside(outside):
             found = self._ask(base + immediate, width, writes, self._any_alignment, missed, known)
-            other = perform(found) if found else result
-            if found:
-                b.branch(join)
+            other = perform(found)
+            b.branch(join)
         b.place(join)
-        if result is other:
+        if result is other:  # what a store has stored
             return result
         merged = b.op(f"phi i{width} [ {result.raw}, %{inside} ], [ {other.raw}, %{known} ]")
         return Value(merged, width, b)
@@ -90,10 +88,9 @@ class RegionMemory:
         b.branch(join)
         with b.aside(outside):
             found = self._ask(address, width, writes, False, missed, known)
-            if found:
-                b.branch(join)
+            b.branch(join)
         b.place(join)
-        return b.op(f"phi ptr [ {direct}, %{inside} ], [ {found}, %{known} ]") if found else direct
+        return b.op(f"phi ptr [ {direct}, %{inside} ], [ {found}, %{known} ]")
 
     def _within(self, base: Value) -> Value:
         """Offset of ``base`` in the window; what is outside is at least as large as the limits."""
@@ -110,11 +107,8 @@ class RegionMemory:
     def _ask(
         self, address: Value, width: int, writes: bool, any_alignment: bool, missed: Callable[[], None], known: str
     ) -> str:
-        """Host address, in the block ``known``; where it can't be had the region is left. "": it always is."""
+        """Host address, in the block ``known``; where it can't be had the region is left."""
         b = self._b
-        if not self._asks:
-            missed()
-            return ""
         leave = b.label()
         function = b.pointer("%tbl", self._symbols[data_address(writes, width // 8, any_alignment)])
         found = call_data_address(b, function, address)

@@ -94,7 +94,7 @@ class Stitcher:
                 names[step.at] = self.form(step.insn, step.operands)
             return names[step.at] is not None
 
-        shape = Shape(self._isa, Source(code.page, code.is_reached, kind, max_pages=1), head, fast)
+        shape = Shape(self._isa, Source(code.page, code.is_reached, kind=kind, max_pages=1), head, fast)
         page = code.page(0) or b""
         count = len(shape.steps)
         if count < SMALLEST or not shape.entries:
