@@ -29,6 +29,13 @@ def test_house_documents_are_there() -> None:
         assert (ROOT / name).is_file(), name
 
 
+def test_every_module_of_the_code_generators_has_its_place() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text().partition("## The code generators")[2].partition("## Layers")[0]
+    named = re.findall(r"`(\w+)`", text)
+    modules = [path.stem for path in (ROOT / "mpemu/codegen").glob("*.py") if path.stem != "__init__"]
+    assert sorted(named) == sorted(modules)
+
+
 def test_make_verbs_are_documented() -> None:
     verbs = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     text = (ROOT / "CONTRIBUTING.md").read_text()
