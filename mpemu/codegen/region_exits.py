@@ -41,7 +41,7 @@ HANDLED = {
 """By kind."""
 FAR = "far_"
 """Before the kind of an exit whose place lies on another page than the region's head."""
-_COMPUTED = "jump"
+COMPUTED = "jump"
 """The kind whose place is an address; of others it is an offset in the head's page, unless they are far."""
 
 
@@ -93,7 +93,7 @@ class RegionExits:
                     b.store(mstatus, b.load(mstatus) | FS)
             place, count = b.load(self._place), b.load(self._count)
             self._add("region_work", count - self._entered + REGION_VISIT)
-            if kind == _COMPUTED or kind.startswith(FAR):
+            if kind == COMPUTED or kind.startswith(FAR):
                 self._to_address(kind, place, count)
             else:
                 self._to_record(kind, self._record(place), count)
@@ -122,7 +122,7 @@ class RegionExits:
 
     def _to_address(self, kind: str, target: Value, count: Value) -> None:
         b = self._b
-        if kind == _COMPUTED:
+        if kind == COMPUTED:
             source = b.load(self._source)
             often = is_often(note_jump(b, source, target))
             with b.when(target.leu(source)):

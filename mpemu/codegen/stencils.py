@@ -19,7 +19,7 @@ from mpemu.codegen.core import SINK, NeedsSlow
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter, ImmediateField, PcValue, RelativeTarget
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import Variant, ordering_bits, specialisations
-from mpemu.codegen.region_exits import RegionExits, undisturbed
+from mpemu.codegen.region_exits import COMPUTED, FAR, RegionExits, undisturbed
 from mpemu.isa.fp import RTZ
 from mpemu.isa.hart import Operand
 from mpemu.isa.profiles import IsaSpec
@@ -75,6 +75,7 @@ class Leave(StrEnum):
     MISS = "miss"
 
 
+NEAR = "near_"
 _SIGNED, _UNSIGNED = (-(1 << 31), 1 << 31), (0, 1 << 31)
 """What a hole may hold: a bound that is exclusive."""
 
@@ -94,7 +95,7 @@ def glue_symbol(glue: Glue) -> str:
 
 
 def leave_symbol(kind: Leave, far: bool) -> str:
-    return f"far_{kind}" if far else f"near_{kind}"
+    return f"{FAR if far else NEAR}{kind}"
 
 
 def register_hole(name: str, number: int) -> int:
@@ -189,7 +190,8 @@ class StencilEmitter(HandlerEmitter):
             return
         exits = RegionExits(self.b, self._symbols, entered=Value(0, 64))
         exits.comes_from(self.pc)
-        exits.take("jump", target, Value("%cnt", 64, self.b))
+        exits.goes_to(target, Value("%cnt", 64, self.b))
+        exits.take(COMPUTED)
         exits.define(uses_fp=False)
 
     def _bail(self) -> None:
@@ -259,7 +261,8 @@ def _compile_leaves(module: Module, symbols: dict[str, int]) -> list[str]:
             page, at = define_page(b), Value(_hole(b, Hole.AT), 64, b)
             exits = RegionExits(b, symbols, entered=Value(0, 64))
             count = Value(b.binary("add", "%cnt", _hole(b, Hole.COUNT), 64), 64, b)
-            exits.take(kind, page + at if far else at, count, far)
+            exits.goes_to(page + at if far else at, count)
+            exits.take(FAR * far + kind)
             exits.define(uses_fp=False)
             module.define(b)
             made.append(leave_symbol(kind, far))
