@@ -25,9 +25,20 @@ def check_host(architecture: str | None = None, features: Mapping[str, bool] | N
 
 
 @functools.cache
+def _set_options() -> None:
+    """Options of the whole process, which LLVM takes once.
+
+    No strength reduction of loops: it takes time, and in a region it finds more induction variables than registers, one
+    per guest register and window (docs/log.md).
+    """
+    llvm.set_option("", "--disable-lsr")
+
+
+@functools.cache
 def _target_machine(architecture: str, reloc: str = "pic") -> llvm.TargetMachine:
     """For this very CPU; for another architecture, a plain CPU that has what is needed."""
     host = host_of(architecture)
+    _set_options()
     if architecture == platform.machine():
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
