@@ -397,6 +397,7 @@ MACHINE = Struct(
         # -- exact LR/SC: marks and versions, see docs/design
         Item("lrsc_epoch", "u64", "any", "atomic counter: bumped when a page is being marked", align=64),
         Item("page_marks", "u64", "build", "address of one u32 per RAM page: 0, 1 ready, else the epoch that marks it"),
+        Item("page_dma", "u64", "build", "address of one u32 per RAM page: devices that are writing to it (atomic)"),
         Item("versions", "u64", "any", "version word per hashed 64-byte granule", VERSION_WORDS, align=64),
         # -- PLIC: under plic_lock
         Item("plic_lock", "u64", "any", "0, or hart + 1 of the holder (MAX_HARTS + 1: the coordinator)", align=64),

@@ -25,7 +25,7 @@ from mpemu.layout import (
 from mpemu.shm import MemoryFile, Segment, check_room
 
 MARK_SIZE = 4
-"""Bytes of a page's LR/SC mark (MACHINE.page_marks)."""
+"""Bytes of a page's LR/SC mark (MACHINE.page_marks), and of its count of writing devices (MACHINE.page_dma)."""
 CLOCK_RUNNING, CLOCK_FROZEN, CLOCK_VIRTUAL = 0, 1, 2
 
 
@@ -42,11 +42,10 @@ class MachineMemory:
         if ram_size <= 0 or ram_size % PAGE:
             raise ConfigError(f"memory: {ram_size} bytes is not a positive multiple of {PAGE}")
         self.harts, self.ram_base, self.ram_size = harts, ram_base, ram_size
-        pages = ram_size // PAGE
-        marks = state_segment_size(harts)
-        check_room(ram_size + marks + MARK_SIZE * pages, f"a guest with {ram_size >> 20} MiB of RAM")
+        marks, table = state_segment_size(harts), MARK_SIZE * (ram_size // PAGE)
+        check_room(ram_size + marks + 2 * table, f"a guest with {ram_size >> 20} MiB of RAM")
         self._ram = Segment("guest RAM", ram_size)
-        self._state = Segment("machine state", marks + MARK_SIZE * pages)
+        self._state = Segment("machine state", marks + 2 * table)
         self.code_pages = MemoryFile("code-pages", harts * CODE_PAGES_SIZE)
         """All harts' CODE_PAGE structs."""
         self.ram_address, self.state_address = self._ram.address, self._state.address
@@ -60,6 +59,7 @@ class MachineMemory:
         machine.harts, machine.hart0 = harts, self.hart_address(0)
         machine.ram, machine.ram_base, machine.ram_size = self.ram_address, ram_base, ram_size
         machine.page_marks = self.state_address + marks
+        machine.page_dma = machine.page_marks + table
         machine.clock_mode = CLOCK_FROZEN
         for i, hart in enumerate(self._harts):
             hart.hartid = i
@@ -106,7 +106,7 @@ class MachineMemory:
         self._ram.zero()
 
     def reset_reservations(self) -> None:
-        """Page marks and version words as at power-on. Only while all harts are parked."""
+        """Page marks and version words as at power-on. Only while all harts are parked, and no device writes."""
         pages, marks = self.ram_size // PAGE, state_segment_size(self.harts)
         self._state.map[marks : marks + MARK_SIZE * pages] = bytes(MARK_SIZE * pages)
         self.machine.versions[:] = [0] * VERSION_WORDS

@@ -11,12 +11,19 @@ an epoch at a safepoint, which never lies between its look at a mark and the sto
 having acknowledged (lrsc_ack all ones) and catches up before it runs on. When all have, the page is MARKED: from then
 on every store to it bumps its granule's version. An LR before that is no valid reservation; its SC fails, nobody waits.
 
+A device that writes to RAM says so before and after it (dma_begins, dma_ends): before, the versions of the granules
+are bumped, which ends reservations on them; until after, no LR makes one on these pages. So no SC falls between the
+device's write and the word of it, and no hart waits for a device. A device counts itself in, fences, looks at marks and
+bumps; an LR finds the mark, reads the version, then the count: if it misses the device, it has read before the bump.
+
 Orders that matter: the mark is set before the epoch is bumped, so that whoever acknowledges the epoch finds the mark
 when it looks again. The epoch is bumped before any ack is read, and an idle hart, waking up, publishes its ack, fences,
 and then reads the epoch: one of the two sees the other.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from mpemu.codegen.core import Core
 from mpemu.codegen.memory import (
@@ -35,10 +42,12 @@ from mpemu.codegen.spinlock import until_held
 from mpemu.codegen.tlb import for_each
 from mpemu.codegen.tlb_entries import MARKED_TAG, dtlb_entry
 from mpemu.isa.value import Value
-from mpemu.layout import DTLB_ENTRY, HART, LINES, PAGE, VERSION_WORDS
+from mpemu.layout import DTLB_ENTRY, HART, LINES, PAGE, PAGE_SHIFT, VERSION_WORDS
 
 UNMARKED, MARKED, MARKING = 0, 1, 2
 """A page's mark; what is above MARKING is MARKING plus the epoch that marks the page (epochs begin with 1)."""
+GRANULE = 64
+"""Bytes that share a version word."""
 KICK_EPOCH = 2
 """Bit of the `kick` line: an epoch is to be acknowledged."""
 DISTRUST = 16
@@ -48,7 +57,7 @@ DISTRUST = 16
 def version_word(h: Native, offset: Value) -> str:
     """Version words of neighbouring granules lie in different host cache lines: harts that work on granules of their
     own, side by side, must not fight for a line here."""
-    granule = offset >> 6
+    granule = offset.udiv(GRANULE)
     in_line, lines = 8, VERSION_WORDS // 8
     return h.machine("versions", ((granule & (lines - 1)) * in_line) | (granule.udiv(lines) & (in_line - 1)))
 
@@ -205,7 +214,7 @@ def load_reserved(h: Native, va: Value, size: Value, distance: Value) -> None:
     with h.when(ready.get() != 0):
         word = version_word(h, offset)
         before = h.get(word, order="seq_cst")
-        with h.when((before & 1) == 0):
+        with h.when(((before & 1) == 0) & (h.get(_page_dma(h, offset), 32, "seq_cst") == 0)):
             h.s.reservation = offset
             h.s.reservation_version = before
     with h.when(size == 4):
@@ -294,17 +303,46 @@ def wait_on_reservation(h: Native, short: Value) -> None:
     h.s.spins = 0
 
 
-@native
-def dma_written(h: Native, offset: Value, size: Value) -> None:
-    """Somebody outside wrote RAM at ``offset``: bump the versions of its granules, which ends reservations on them."""
-    position = h.local(offset & -64)
+def _page_dma(h: Native, offset: Value) -> str:
+    """Pointer to the count of devices that are writing to the page at RAM ``offset``."""
+    return h.at(h.m.page_dma, (offset >> PAGE_SHIFT) << 2)
+
+
+def _each(h: Native, offset: Value, size: Value, unit: int, body: Callable[[Value], object]) -> None:
+    """``body(start)`` for the aligned units of RAM that ``size`` bytes (not 0) at ``offset`` lie in."""
+    position = h.local(offset & -unit)
     with h.loop() as done:
         with h.when(position.get().geu(offset + size)):
             done()
-        with h.when(is_marked(h, position.get())):
-            h.call("lock_version", position.get())
-            h.call("rmw_end")
-        position.set(position.get() + 64)
+        body(position.get())
+        position.set(position.get() + unit)
+
+
+@native
+def dma_begins(h: Native, offset: Value, size: Value) -> None:
+    """A device is about to write ``size`` bytes of RAM at ``offset``: end the reservations there."""
+    _each(h, offset, size, PAGE, lambda page: h.rmw("add", _page_dma(h, page), 1, 32))
+    h.full_fence()
+
+    end = offset + size
+
+    def bump(granule: Value) -> None:
+        h.call("lock_version", granule)
+        h.call("rmw_end")
+
+    def look(page: Value) -> None:
+        with h.when(is_marked(h, page)):
+            behind = page + PAGE
+            start, stop = page.ltu(offset).mux(offset, page), behind.ltu(end).mux(behind, end)
+            _each(h, start, stop - start, GRANULE, bump)
+
+    _each(h, offset, size, PAGE, look)
+
+
+@native
+def dma_ends(h: Native, offset: Value, size: Value) -> None:
+    """It has written what dma_begins announced. (Any thread may call this: nothing but the counts is touched.)"""
+    _each(h, offset, size, PAGE, lambda page: h.rmw("sub", _page_dma(h, page), 1, 32))
 
 
 assert HART.item["lrsc_ack"].kind == "u64"

@@ -8,7 +8,8 @@ time. Nothing that a guest writes may raise out of ``read`` and ``write`` of a r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
@@ -118,9 +119,27 @@ class Near(Protocol):
         """Input for the UART, not more than there is room for."""
         ...
 
-    def dma_written(self, address: int, length: int) -> None:
-        """Guest RAM was written by a device: LR reservations there are lost."""
+    def dma_begins(self, address: int, length: int) -> None:
+        """A device is about to write guest RAM; see :func:`dma`."""
         ...
+
+    def dma_ends(self, address: int, length: int) -> None:
+        """It has done so. From any thread."""
+        ...
+
+
+@contextmanager
+def dma(near: Near, areas: Iterable[tuple[int, int]]) -> Iterator[None]:
+    """Around a device's writes to these areas of guest RAM, (address, bytes) each: LR reservations there are lost, and
+    none is made on these pages before all is written. May be left in another thread than it is entered in."""
+    areas = list(areas)
+    for address, length in areas:
+        near.dma_begins(address, length)
+    try:
+        yield
+    finally:
+        for address, length in areas:
+            near.dma_ends(address, length)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 
 from mpemu.devices.chardev import Chardev
-from mpemu.devices.device import Device, DeviceContext, DeviceProperties, State
+from mpemu.devices.device import Device, DeviceContext, DeviceProperties, State, dma
 
 BUSY_NS, IDLE_NS = 100_000, 2_000_000
 """Time between looks while commands come, and otherwise."""
@@ -90,20 +90,19 @@ class Htif(Device):
             return False
         command = self._words[self._tohost]
         if command:
-            self._words[self._tohost] = 0
-            self._written(self._tohost)
+            self._set(self._tohost, 0)
             self._command(command)
         while self._readers and self._input:
             self._readers -= 1
             self._replies.append(CONSOLE_DEVICE << 56 | GETCHAR << 48 | 0x100 | self._input.popleft())
             self._chardev.input_wanted()
         if self._replies and self._fromhost is not None and not self._words[self._fromhost]:
-            self._words[self._fromhost] = self._replies.popleft()
-            self._written(self._fromhost)
+            self._set(self._fromhost, self._replies.popleft())
         return command != 0
 
-    def _written(self, index: int) -> None:
-        self.context.near.dma_written(self.context.memory.ram_base + 8 * index, 8)
+    def _set(self, index: int, value: int) -> None:
+        with dma(self.context.near, [(self.context.memory.ram_base + 8 * index, 8)]):
+            self._words[index] = value
 
     def _command(self, command: int) -> None:
         device, code, payload = command >> 56, command >> 48 & 0xFF, command & _PAYLOAD
@@ -133,8 +132,7 @@ class Htif(Device):
             result = 0
         elif number == SYS_WRITE:
             result = self._write(*arguments[:3])
-        self._words[first] = result & ((1 << 64) - 1)
-        self._written(first)
+        self._set(first, result & ((1 << 64) - 1))
 
     def _write(self, fd: int, address: int, length: int) -> int:
         offset = address - self.context.memory.ram_base
@@ -151,8 +149,8 @@ class Htif(Device):
         name, address = _NAMES.get(device, b"\0"), payload >> 8
         offset = address - self.context.memory.ram_base
         if 0 <= offset <= self.context.memory.ram_size - len(name):
-            self.context.memory.ram[offset : offset + len(name)] = name
-            self.context.near.dma_written(address, len(name))
+            with dma(self.context.near, [(address, len(name))]):
+                self.context.memory.ram[offset : offset + len(name)] = name
         self._replies.append(device << 56 | IDENTIFY << 48 | 1)
 
     def state(self) -> State:

@@ -17,8 +17,8 @@ class AccessFault(Exception):
 
 
 class NearDevices:
-    """Interrupt lines into PLIC and harts, virtio interrupts, and the end of DMA. Callable from any thread's context
-    that may wait for a short lock; never blocks on a hart."""
+    """Interrupt lines into PLIC and harts, virtio interrupts, what devices write to RAM. Never blocks on a hart, but
+    may wait for a short lock. For the coordinator's main thread, but for :meth:`dma_ends`."""
 
     def __init__(self, blob: Blob, memory: MachineMemory) -> None:
         self._blob = blob  # whose mapping the routines are in
@@ -34,7 +34,8 @@ class NearDevices:
         self._raise_line = blob.routine("raise_line", 3)
         self._virtio_interrupt = blob.routine("virtio_interrupt", 2)
         self._virtio_acknowledge = blob.routine("virtio_acknowledge", 2)
-        self._dma_written = blob.routine("dma_written", 2)
+        self._dma_begins = blob.routine("dma_begins", 2)
+        self._dma_ends = blob.routine("dma_ends", 2)
         self._device_load = blob.checked_routine("device_load", 3)
         self._device_store = blob.checked_routine("device_store", 4)
         self._uart_reset = blob.routine("uart_reset", 0)
@@ -60,14 +61,23 @@ class NearDevices:
         """Clear bits of the slot's InterruptStatus; the line falls when none is left. For the reset of a device."""
         self._virtio_acknowledge(self._address, slot, bits)
 
-    def dma_written(self, address: int, length: int) -> None:
-        """Guest memory was written at guest physical ``address``: LR reservations there end. What is not RAM of this
-        doesn't matter: a guest may have moved a queue's registers since the write."""
-        memory = self._memory
-        start = max(address - memory.ram_base, 0)
-        end = min(address + length - memory.ram_base, memory.ram_size)
+    def dma_begins(self, address: int, length: int) -> None:
+        """Guest memory at guest physical ``address`` is about to be written: LR reservations there end, and there are
+        no new ones on these pages until :meth:`dma_ends`. What is not RAM of this doesn't matter."""
+        start, end = self._in_ram(address, length)
         if start < end:
-            self._dma_written(self._address, start, end - start)
+            self._dma_begins(self._address, start, end - start)
+
+    def dma_ends(self, address: int, length: int) -> None:
+        """All is written that dma_begins, with the same arguments, has announced. In any thread."""
+        start, end = self._in_ram(address, length)
+        if start < end:
+            self._dma_ends(self._address, start, end - start)
+
+    def _in_ram(self, address: int, length: int) -> tuple[int, int]:
+        """Start and end, as offsets in RAM, of the part that lies there."""
+        memory = self._memory
+        return max(address - memory.ram_base, 0), min(address + length - memory.ram_base, memory.ram_size)
 
     # -- registers
     def load(self, address: int, size: int) -> int:

@@ -107,18 +107,50 @@ def test_whatever_writes_the_granule_ends_the_reservation(harts: Harts, writer: 
 
 def test_dma_ends_the_reservation(harts: Harts) -> None:
     near = NearDevices(harts.blob, harts.memory)
+    for start, length, ends_it in ((-100, 101, True), (-100, 100, False), (64, 64, False), (7, 1, True)):
+        harts.lr()
+        near.dma_begins(WORD + start, length)
+        near.dma_ends(WORD + start, length)
+        assert harts.sc() == (FAILED if ends_it else SUCCEEDED)
+
+
+def test_no_sc_falls_between_the_beginning_and_the_end_of_dma(harts: Harts) -> None:
+    """Neither one whose LR was before nor one whose LR is between, before the device has written and behind it."""
+    near = NearDevices(harts.blob, harts.memory)
     harts.lr()
-    near.dma_written(WORD - 100, 101)
+    near.dma_begins(WORD, 8)
     assert harts.sc() == FAILED
     harts.lr()
-    near.dma_written(WORD - 100, 100)
-    near.dma_written(WORD + 64, 64)
+    harts.store(WORD, 77)
+    assert harts.sc() == FAILED and harts.load(WORD) == 77
+    harts.lr(address=ANOTHER_PAGE)
+    assert harts.sc(address=ANOTHER_PAGE) == SUCCEEDED
+    harts.lr()
+    near.dma_ends(WORD, 8)
+    assert harts.sc() == FAILED, "its LR may have read what was there before"
+    assert harts.lr() == 77 and harts.sc(value=5) == SUCCEEDED
+
+
+def test_devices_that_write_to_one_page(harts: Harts) -> None:
+    near = NearDevices(harts.blob, harts.memory)
+    areas = [(WORD, 8), (WORD + 512, 512), (WORD - PAGE, 3 * PAGE), (WORD + PAGE - 1, 2)]
+    for area in areas:
+        near.dma_begins(*area)
+    for area in areas:
+        harts.lr()
+        assert harts.sc() == FAILED
+        near.dma_ends(*area)
+    harts.lr()
     assert harts.sc() == SUCCEEDED
+    counts = (ctypes.c_uint32 * (harts.memory.ram_size // PAGE)).from_address(harts.memory.machine.page_dma)
+    assert not any(counts)
 
 
 @pytest.mark.parametrize(("address", "length"), [(RAM - 64, 64), (RAM - 8, 64), (RAM + (1 << 20) - 8, 4096), (0, 8)])
 def test_dma_outside_ram_is_harmless(harts: Harts, address: int, length: int) -> None:
-    NearDevices(harts.blob, harts.memory).dma_written(address, length)
+    near = NearDevices(harts.blob, harts.memory)
+    near.dma_begins(address, length)
+    near.dma_ends(address, length)
 
 
 def test_the_coordinator_is_not_held_up_by_a_dead_hart(harts: Harts) -> None:
@@ -127,11 +159,11 @@ def test_the_coordinator_is_not_held_up_by_a_dead_hart(harts: Harts) -> None:
     versions = harts.memory.machine.versions
     before = list(versions)
     near = NearDevices(harts.blob, harts.memory)
-    near.dma_written(WORD, 8)
+    near.dma_begins(WORD, 8)
     (index,) = (i for i, version in enumerate(versions) if version != before[i])
     versions[index] |= 1
     started = time.monotonic()
-    near.dma_written(WORD, 8)
+    near.dma_begins(WORD, 8)
     assert time.monotonic() - started < 20 and versions[index] & 1 == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +78,9 @@ class FakeNear:
     isr: Any
     levels: dict[int, int] = field(default_factory=dict)
     dma: list[tuple[int, int]] = field(default_factory=list)
+    """What devices have announced to write ..."""
+    writing: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """... and of that what they have not written yet."""
 
     def set_irq(self, source: int, level: int) -> None:
         self.levels[source] = level
@@ -102,8 +106,13 @@ class FakeNear:
 
     def uart_receive(self, data: bytes) -> None: ...
 
-    def dma_written(self, address: int, length: int) -> None:
+    def dma_begins(self, address: int, length: int) -> None:
         self.dma.append((address, length))
+        self.writing[address, length] += 1
+
+    def dma_ends(self, address: int, length: int) -> None:
+        assert self.writing[address, length] > 0
+        self.writing[address, length] -= 1
 
 
 class FakeMachine:

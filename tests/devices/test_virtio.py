@@ -44,6 +44,7 @@ def test_rng_fills_buffers_and_interrupts(machine: FakeMachine, rng: VirtioRng) 
     assert bytes(driver.ram[a : a + 10]) == bytes(range(1, 11)) and bytes(driver.ram[b : b + 3]) == b"\1\2\3"
     assert driver.peek(mmio.INTERRUPT_STATUS) == 1 and machine.near.levels[4] == 1
     assert (RAM_BASE + a, 10) in machine.near.dma, "LR reservations on the buffer must be lost"
+    assert not any(machine.near.writing.values())
     driver.poke(mmio.INTERRUPT_ACK, 1)
     assert driver.peek(mmio.INTERRUPT_STATUS) == 0 and machine.near.levels[4] == 0
 

@@ -11,7 +11,7 @@ import pytest
 from mpemu.devices.virtio import mmio
 from mpemu.devices.virtio.blk import VirtioBlk, VirtioBlkProperties
 from mpemu.errors import GuestImageError
-from tests.devices.machine_fakes import FakeMachine
+from tests.devices.machine_fakes import RAM_BASE, FakeMachine
 from tests.devices.virtio_driver import Driver
 
 SECTORS = 64
@@ -63,6 +63,21 @@ def test_config(disk: Disk) -> None:
 def test_read_into_several_pieces(disk: Disk) -> None:
     status, data, length = disk.request([header(0, 2)], [512, 256, 256])
     assert status == 0 and data == [b"\2" * 512, b"\3" * 256, b"\3" * 256] and length == 1025
+
+
+def test_what_is_read_is_announced_until_it_is_there(disk: Disk) -> None:
+    """To LR/SC, before the worker begins; a request that fails halfway is no exception."""
+    writing = disk.machine.near.writing
+    for sector in (2, SECTORS - 1, SECTORS):
+        piece, rest, status = disk.driver.chain(0, [header(0, sector)], [512, 512, 1])
+        disk.driver.notify()
+        started = bool(disk.machine.loop.jobs)
+        assert started == (sector == 2)
+        wanted = {(RAM_BASE + piece, 512), (RAM_BASE + rest, 512), (RAM_BASE + status, 1)}
+        assert {area for area, count in writing.items() if count} == (wanted if started else set())
+        disk.machine.loop.settle()
+        assert not any(writing.values()) and (RAM_BASE + status, 1) in writing
+        disk.driver.completed()
 
 
 def test_write_flush_and_read_back(disk: Disk, image: Path) -> None:

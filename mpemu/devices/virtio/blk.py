@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from pydantic import Field
 
-from mpemu.devices.device import DeviceContext
+from mpemu.devices.device import DeviceContext, dma
 from mpemu.devices.images import open_image
 from mpemu.devices.virtio.mmio import QUEUE_SIZE, VirtioDevice, VirtioProperties
 from mpemu.devices.virtio.queue import Chain, Virtqueue, gather, scatter, skip, take
@@ -111,7 +111,7 @@ class VirtioBlk(VirtioDevice):
             request.data = take(chain.writable, incoming)
             if self._legal(sector, incoming):
                 request.written = incoming
-                self._run(request, lambda: self._read(request.data, sector * SECTOR))
+                self._run(request, lambda: self._read(request.data, sector * SECTOR), chain.areas)
             else:
                 self._finish(request, IO_ERROR)
         elif kind == OUT:
@@ -122,7 +122,8 @@ class VirtioBlk(VirtioDevice):
         elif kind == FLUSH:
             self._run(request, lambda: os.fdatasync(self._fd))
         elif kind == GET_ID:
-            request.written = scatter(take(chain.writable, incoming), self._serial.ljust(ID_SIZE, b"\0"))
+            with dma(self.context.near, chain.areas):
+                request.written = scatter(take(chain.writable, incoming), self._serial.ljust(ID_SIZE, b"\0"))
             self._finish(request, OK)
         elif kind in {DISCARD, WRITE_ZEROES} and not self._readonly:
             self._ranges(request, kind, gather(outgoing, RANGES * _RANGE.size + 1))
@@ -149,19 +150,24 @@ class VirtioBlk(VirtioDevice):
         else:
             self._run(request, lambda: self._zero([(sector * SECTOR, count * SECTOR) for sector, count, _ in ranges]))
 
-    def _run(self, request: _Request, work: Callable[[], None]) -> None:
-        """Do ``work`` in a worker, then finish the request."""
+    def _run(self, request: _Request, work: Callable[[], None], areas: Sequence[tuple[int, int]] = ()) -> None:
+        """Do ``work``, which writes to ``areas`` of guest RAM, in a worker; then finish the request."""
+        announced = dma(self.context.near, areas)
         if self.context.deterministic:
-            self._finish(request, _attempt(work))
+            with announced:
+                status = _attempt(work)
+            self._finish(request, status)
             return
         generation = self._generation
         with self._idle:
             self._in_flight += 1
+        announced.__enter__()
 
         def counted() -> int:
             try:
                 return _attempt(work)
             finally:
+                announced.__exit__(None, None, None)
                 with self._idle:
                     self._in_flight -= 1
                     self._idle.notify_all()
@@ -173,8 +179,8 @@ class VirtioBlk(VirtioDevice):
         self.context.loop.submit(counted, done)
 
     def _finish(self, request: _Request, status: int) -> None:
-        request.status[0] = status
-        self.context.near.dma_written(request.chain.places[-1], len(request.chain.writable[-1]))
+        with dma(self.context.near, [area for area in request.chain.areas if area[1]][-1:]):
+            request.status[0] = status
         self.complete(request.queue, request.chain, (request.written if status == OK else 0) + 1)
 
     # -- in the worker

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpemu.devices.chardev import Chardev
-from mpemu.devices.device import DeviceContext
+from mpemu.devices.device import DeviceContext, dma
 from mpemu.devices.virtio.mmio import VirtioDevice, VirtioProperties
 from mpemu.devices.virtio.queue import Chain, Virtqueue, gather, scatter
 
@@ -62,7 +62,8 @@ class VirtioConsole(VirtioDevice):
             self._chardev.write(gather(chain.readable, LARGEST))
             self.complete(queue, chain, 0)
             return
-        done = scatter(chain.writable, bytes(self._input))
+        with dma(self.context.near, chain.areas):
+            done = scatter(chain.writable, bytes(self._input))
         del self._input[:done]
         self.complete(queue, chain, done)
         self._chardev.input_wanted()

@@ -14,7 +14,16 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from mpemu.addresses import VIRTIO, VIRTIO_IRQ, VIRTIO_SIZE, VIRTIO_SLOTS
-from mpemu.devices.device import Device, DeviceContext, DeviceProperties, IrqLine, MmioDevice, MmioProperties, State
+from mpemu.devices.device import (
+    Device,
+    DeviceContext,
+    DeviceProperties,
+    IrqLine,
+    MmioDevice,
+    MmioProperties,
+    State,
+    dma,
+)
 from mpemu.devices.virtio.queue import Chain, QueueError, Virtqueue
 from mpemu.devicetree import Node
 
@@ -88,7 +97,8 @@ class VirtioDevice(MmioDevice):
         return b""
 
     def handle(self, queue: Virtqueue, chain: Chain) -> None:
-        """A buffer arrived; it is given back by :meth:`complete`, now or later."""
+        """A buffer arrived; it is given back by :meth:`complete`, now or later. What is written to it before that is
+        announced (:func:`dma`)."""
         raise NotImplementedError
 
     def wants(self, index: int) -> bool:
@@ -100,15 +110,8 @@ class VirtioDevice(MmioDevice):
 
     def complete(self, queue: Virtqueue, chain: Chain, written: int) -> None:
         """Give a buffer back with ``written`` bytes in it, and interrupt the driver if it wants that."""
-        left = written
-        for address, piece in zip(chain.places, chain.writable, strict=True):
-            if left <= 0:
-                break
-            self.context.near.dma_written(address, min(left, len(piece)))
-            left -= len(piece)
-        interrupt = queue.push(chain, written)
-        if queue.ready:
-            self.context.near.dma_written(*queue.used_area())
+        with dma(self.context.near, [queue.used_area()] if queue.ready else []):
+            interrupt = queue.push(chain, written)
         if interrupt:
             self.context.near.virtio_interrupt(self.slot, INTERRUPT_USED)
 

@@ -35,6 +35,11 @@ class Chain:
     places: list[int]
 
     @property
+    def areas(self) -> list[tuple[int, int]]:
+        """(guest address, bytes) of the writable pieces."""
+        return [(place, len(piece)) for place, piece in zip(self.places, self.writable, strict=True)]
+
+    @property
     def readable_size(self) -> int:
         return sum(len(piece) for piece in self.readable)
 

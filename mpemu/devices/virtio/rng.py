@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpemu.devices.device import DeviceContext
+from mpemu.devices.device import DeviceContext, dma
 from mpemu.devices.virtio.mmio import VirtioDevice, VirtioProperties
 from mpemu.devices.virtio.queue import Chain, Virtqueue, scatter
 
@@ -25,4 +25,6 @@ class VirtioRng(VirtioDevice):
 
     def handle(self, queue: Virtqueue, chain: Chain) -> None:
         data = self.context.random(min(chain.writable_size, LARGEST))
-        self.complete(queue, chain, scatter(chain.writable, data))
+        with dma(self.context.near, chain.areas):
+            written = scatter(chain.writable, data)
+        self.complete(queue, chain, written)
