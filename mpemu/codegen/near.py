@@ -35,7 +35,7 @@ from mpemu.layout import HART, LINES, MAX_HARTS, PLIC_SOURCES
 # virtio-mmio registers, virtio 1.2 section 4.2.2
 QUEUE_NOTIFY, INTERRUPT_STATUS, INTERRUPT_ACK = 0x50, 0x60, 0x64
 # PLIC registers, RISC-V PLIC specification chapter 3
-PLIC_PENDING, PLIC_ENABLE, PLIC_CONTEXT = 0x1000, 0x2000, 0x20_0000
+PLIC_PENDING, PLIC_ENABLE, PLIC_CONTEXT, PLIC_CONTEXT_SIZE = 0x1000, 0x2000, 0x20_0000, 0x1000
 PLIC_WORDS = PLIC_SOURCES // 32
 
 
@@ -67,7 +67,7 @@ def device_load(h: Native, pa: Value, size: Value, va: Value) -> None:
     is_virtio = in_range(pa, VIRTIO, VIRTIO_SIZE * VIRTIO_SLOTS)
     with h.when(is_virtio), h.when(((pa & (VIRTIO_SIZE - 1)) == INTERRUPT_STATUS) & (size == 4)):
         h.count("mmio_near")
-        slot = (pa - VIRTIO) >> 12
+        slot = (pa - VIRTIO).udiv(VIRTIO_SIZE)
         h.ret(h.get(h.machine("virtio_isr", slot), 32, "seq_cst"))
     h.call("far_load", pa, size)
 
@@ -99,7 +99,7 @@ def device_store(h: Native, pa: Value, value: Value, size: Value, va: Value) -> 
         h.count("mmio_near")
         h.ret(0)
     with h.when(in_range(pa, VIRTIO, VIRTIO_SIZE * VIRTIO_SLOTS) & (size == 4)):
-        slot, register = (pa - VIRTIO) >> 12, pa & (VIRTIO_SIZE - 1)
+        slot, register = (pa - VIRTIO).udiv(VIRTIO_SIZE), pa & (VIRTIO_SIZE - 1)
         with h.when(register == INTERRUPT_ACK):
             h.count("mmio_near")
             h.ret(h.call("virtio_acknowledge", slot, value))
@@ -203,6 +203,11 @@ def _enabled(h: Native, context: Value, source: Value) -> Value:
     return ((word >> (source & 31)) & 1) != 0
 
 
+def _plic_context(offset: Value) -> tuple[Value, Value]:
+    """(context, offset of its register), from PLIC_CONTEXT on."""
+    return (offset - PLIC_CONTEXT).udiv(PLIC_CONTEXT_SIZE), (offset - PLIC_CONTEXT) & (PLIC_CONTEXT_SIZE - 1)
+
+
 @native
 def plic_best(h: Native, context: Value) -> None:
     """The pending, enabled source of the highest priority above the threshold (among equals the lowest), or 0."""
@@ -262,7 +267,7 @@ def plic_load(h: Native, offset: Value) -> None:
         with h.when(context.ltu(h.m.harts * 2) & word.ltu(PLIC_WORDS)):
             h.ret(h.get(h.machine("plic_enable", context * PLIC_WORDS + word), 32).sext(64))
         h.ret(0)
-    context, register = (offset - PLIC_CONTEXT) >> 12, (offset - PLIC_CONTEXT) & 0xFFF
+    context, register = _plic_context(offset)
     with h.when(context.ltu(h.m.harts * 2)):
         with h.when(register == 0):
             h.ret(h.get(h.machine("plic_threshold", context), 32).sext(64))
@@ -289,7 +294,7 @@ def plic_store(h: Native, offset: Value, value: Value) -> None:
                 allowed = (word == 0).mux(value & ~1, value)
                 h.put(h.machine("plic_enable", context * PLIC_WORDS + word), allowed.lo(32))
         with h.when(offset.geu(PLIC_CONTEXT)):
-            context, register = (offset - PLIC_CONTEXT) >> 12, (offset - PLIC_CONTEXT) & 0xFFF
+            context, register = _plic_context(offset)
             with h.when(context.ltu(h.m.harts * 2)):
                 with h.when(register == 0):
                     h.put(h.machine("plic_threshold", context), (value & 7).lo(32))

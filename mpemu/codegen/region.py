@@ -39,7 +39,7 @@ from mpemu.isa.privileged import FS
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import F_FIELDS, Insn
 from mpemu.isa.value import Value
-from mpemu.layout import HART, PAGE
+from mpemu.layout import HART, PAGE, PAGE_SHIFT
 
 PAGE_NUMBERS = "page_numbers"
 """Symbol of the array of u32 that a region of several pages compares with the numbers of the pages that it finds."""
@@ -205,7 +205,7 @@ class _Context:
 
     def _fall_through(self, step: Step) -> None:
         """The block ends behind ``step``, which does not jump."""
-        crosses = step.at >> 12 != step.behind >> 12
+        crosses = step.at >> PAGE_SHIFT != step.behind >> PAGE_SHIFT
         self.go(step.behind, self.retired(), look=crosses)
 
     def go(self, target: int, retired: Value, look: bool) -> None:
@@ -435,7 +435,7 @@ class _StepEmitter(HandlerEmitter):
         return self._context.memory.pointer(address, width, tag_name == "write_tag", self._missed)
 
     def _tight_distance(self) -> Value:
-        page = self._context.region.pages[self._step.at >> 12]
+        page = self._context.region.pages[self._step.at >> PAGE_SHIFT]
         return Value(tight_distance_on(page, self._step.at & (PAGE - 1), self._context.isa), 64)
 
     def _now(self) -> Value:
@@ -490,7 +490,7 @@ def region_ir(
     contains = {distance: 0 for distance, _ in ordered}
     for leader in region.leaders:
         for step in region.block(leader):
-            contains[step.at >> 12] |= 1 << (step.at % PAGE // 2)
+            contains[step.at >> PAGE_SHIFT] |= 1 << (step.at % PAGE // 2)
     found = tuple(contains.values()), tuple(sorted(region.left_out)), tuple(sorted(region.guesses)), tuple(places)
     return RegionIr(module.text(), len(region.steps), region.entries, ordered, *found)
 

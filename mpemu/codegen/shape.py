@@ -16,7 +16,7 @@ from mpemu.codegen.facts import facts
 from mpemu.codegen.records import Variant
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import Insn, decode
-from mpemu.layout import ITLB_ENTRIES, PAGE
+from mpemu.layout import ITLB_ENTRIES, PAGE, PAGE_SHIFT
 from mpemu.unit import BEST, Kind
 
 MAX_INSNS = 500
@@ -58,7 +58,7 @@ class Step:
     @property
     def straddles(self) -> bool:
         """It lies on two pages."""
-        return self.at >> 12 != self.behind - 1 >> 12
+        return self.at >> PAGE_SHIFT != self.behind - 1 >> PAGE_SHIFT
 
     @property
     def closes_loop(self) -> bool:
@@ -117,7 +117,7 @@ class Shape:
         """Where the region can be entered, offsets in the head's page, ``head`` first."""
         self.successors = self._graph()
         self.leaders = sorted(self.successors)
-        used = {place >> 12 for b in self.leaders for s in self.block(b) for place in (s.at, s.behind - 1)}
+        used = {place >> PAGE_SHIFT for b in self.leaders for s in self.block(b) for place in (s.at, s.behind - 1)}
         self.pages = {distance: page for distance, page in self.pages.items() if distance in used | {0}}
         self.predecessors: dict[int, set[int]] = {leader: set() for leader in self.leaders}
         for leader, behind in self.successors.items():
@@ -151,7 +151,7 @@ class Shape:
                     break
                 if step.insn.ends_block:
                     break
-                if step.behind >> 12 != at >> 12:  # the interpreter looks around at the end of a page
+                if step.behind >> PAGE_SHIFT != at >> PAGE_SHIFT:  # the interpreter looks around at the end of a page
                     leaders.add(step.behind)
                 at = step.behind
 
@@ -186,7 +186,7 @@ class Shape:
         if not self._source.reached(place):
             self.left_out.add(place)
             return False
-        return self._page(place >> 12) is not None
+        return self._page(place >> PAGE_SHIFT) is not None
 
     def _page(self, distance: int) -> bytes | None:
         if distance not in self.pages:
@@ -202,7 +202,7 @@ class Shape:
         return self.pages[distance]
 
     def _halfword(self, place: int) -> bytes | None:
-        page = self._page(place >> 12)
+        page = self._page(place >> PAGE_SHIFT)
         return page and page[place & (PAGE - 1) :][:2]
 
     def _decode(self, at: int) -> Step | None:
@@ -236,7 +236,7 @@ class Shape:
         """The loop that this back edge closes can only wait (as decoder.is_spin_loop finds)."""
         if jump.target is None or jump.insn.name == "jalr" or not 0 <= jump.at - jump.target <= MAX_SPIN_LOOP:
             return False
-        if jump.at >> 12 != jump.target >> 12:
+        if jump.at >> PAGE_SHIFT != jump.target >> PAGE_SHIFT:
             return False
         read: set[int] = set()
         written: set[int] = set()
@@ -257,7 +257,7 @@ class Shape:
     def pages_of(self, leader: int) -> set[int]:
         """The pages that the block at ``leader`` lies on: one, if it is not an instruction across the end of a page."""
         step = self.steps[leader]
-        return {step.at >> 12, step.behind - 1 >> 12}
+        return {step.at >> PAGE_SHIFT, step.behind - 1 >> PAGE_SHIFT}
 
     def block(self, leader: int) -> Iterator[Step]:
         """The steps from ``leader`` to the next leader or the end."""
