@@ -37,7 +37,8 @@ class RegionMemory:
         for name in _ITEMS:
             pointer = entry.pointer("%tlb", REGIME.offset[name])
             entry.line(f"%{name} = load i64, ptr {pointer}, align 8")
-        entry.line("%window = inttoptr i64 %window_host to ptr")
+        delta = Value("%window_host", 64, entry) - Value("%window_low", 64, entry)
+        entry.line(f"%window = inttoptr i64 {delta.raw} to ptr")
         fit = entry.label()
         entry.branch_if((Value("%window_reads", 64, entry) != 0).raw, fit, unfit, True)
         entry.place(fit)
@@ -59,7 +60,7 @@ class RegionMemory:
             fits = within.ltu(Value("%window_writes" if writes else "%window_reads", 64, b))
             b.branch_if(fits.raw, inside, outside, True)
             b.place(inside)
-            result = perform(b.pointer(b.pointer("%window", within), immediate))
+            result = perform(b.pointer(b.pointer("%window", base), immediate))
         else:
             address = base + immediate
             fits, addend = self._probe(address, width, writes)
