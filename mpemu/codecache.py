@@ -59,6 +59,8 @@ class CodeCache:
     def __init__(self, root: Path, key: str, isa: str, complain: Callable[[str], None] = lambda text: None) -> None:
         self.root, self._key, self._isa, self._complain = root, key, isa, complain
         self.directory = root / f"{DIRECTORY_PREFIX}{key}"
+        self._located = key.endswith(LOCATED_SUFFIX)
+        """For profiles: what was made anew has run, too, and may be where the samples are."""
         self._seen: dict[bytes, tuple[int, int]] = {}
         try:
             open_directory(root)
@@ -110,7 +112,7 @@ class CodeCache:
         """Add units of one head page to its file. OSError; then the file is as it was."""
         digest = page_digest(new[0].head_page)
         with self._lock():
-            units = merge(self.load(digest), new)
+            units = merge(self.load(digest), new, keep_superseded=self._located)
             path = self._path(digest)
             self.directory.mkdir(mode=0o700, exist_ok=True)  # `mpemu cache clear` may have removed it
             write_private(path, encode_units(self._key, self._isa, units))
@@ -141,9 +143,9 @@ class CodeCache:
             os.close(descriptor)
 
 
-def merge(old: Sequence[Unit], new: Sequence[Unit]) -> list[Unit]:
-    """The union, without units made from the same, or made anew since; of each head and kind the last MAX_VARIANTS,
-    ``new`` behind ``old``."""
+def merge(old: Sequence[Unit], new: Sequence[Unit], keep_superseded: bool = False) -> list[Unit]:
+    """The union, without units made from the same, or (unless ``keep_superseded``) made anew since; of each head and
+    kind the last MAX_VARIANTS, ``new`` behind ``old``."""
     units = {unit.identity: unit for unit in old}
     for unit in new:
         units.pop(unit.identity, None)
@@ -154,8 +156,9 @@ def merge(old: Sequence[Unit], new: Sequence[Unit]) -> list[Unit]:
         places.setdefault((unit.head, unit.kind.first), []).append(unit)
     count: dict[tuple[int, Kind], int] = {}
     for unit in reversed(units.values()):
-        place = unit.head, unit.kind.first
-        if not any(supersedes(other, unit) for other in places[place]):
+        superseded = any(supersedes(other, unit) for other in places[unit.head, unit.kind.first])
+        if keep_superseded or not superseded:
+            place = unit.head, unit.kind if superseded else unit.kind.first
             count[place] = count.get(place, 0) + 1
             if count[place] <= MAX_VARIANTS:
                 kept.append(unit)

@@ -99,6 +99,16 @@ def test_a_unit_made_anew_takes_the_place_of_the_old_one() -> None:
     assert merge([renewed], [unit(0, 1, 2)]) == [renewed], "whoever comes first"
 
 
+def test_for_profiles_what_was_made_anew_is_kept(place: Place) -> None:
+    """A hart may have spent its time in it."""
+    first, renewed = unit(0, 1, 2), replace(unit(0, 1, 2, 3), kind=replace(BEST, generation=1))
+    for key, wanted in (("key-located", [first, renewed]), ("key", [renewed])):
+        cache = place.open(key)
+        cache.save([first])
+        cache.save([renewed])
+        assert cache.load(DIGEST) == wanted
+
+
 def test_many_writers_lose_nothing(place: Place) -> None:
     def write(first: int) -> None:
         cache = place.open()
