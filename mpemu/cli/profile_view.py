@@ -53,9 +53,10 @@ def print_profile(
     """On a terminal in colour, elsewhere plain."""
     file = file or sys.stdout
     console = Console(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False)
+    harts = len(statistics.harts)
     tiers = ", ".join(f"{tier} {share(n, profile.total):.1%}" for tier, n in profile.tiers.items())
     console.print(
-        f"{profile.total:,} samples of {len(statistics.harts)} harts in {statistics.seconds:.1f} s, "
+        f"{profile.total:,} samples of {harts} hart{'s' * (harts > 1)} in {statistics.seconds:.1f} s, "
         f"{statistics.instructions / 1e6:,.1f} M instructions: {tiers}"
     )
     if profile.lost:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +16,7 @@ from typing import Any
 
 import pytest
 
-from mpemu.config import load_config
-from mpemu.isa.profiles import IsaSpec
 from mpemu.unit import OPTIMISED, Unit, decode_units
-from mpemu.vcpu.blob import blob_path, load_blob
 from tests.processes import running, wait_until
 from tests.system.emulators import Result, run_mpemu
 
@@ -29,19 +25,6 @@ LOOPS, LONGER = "set=alone only=sort ms=200 warm=200", "set=alone only=sort ms=6
 """Boot arguments of the bench guest: one kernel, long enough to be translated."""
 LONGER_AND_LONGER = (250, 500, 1000, 2000, 4000)
 """Milliseconds: until this host has had the time to translate, or to load."""
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of compiled code of a cache that has the interpreter, and nothing else."""
-    isa = IsaSpec.parse(load_config("bare").harts.isa)
-    load_blob(isa)
-    interpreter = blob_path(isa)
-    monkeypatch.setenv("MPEMU_CACHE_DIR", str(tmp_path / "cache"))
-    code = tmp_path / "cache" / "code"
-    code.mkdir(parents=True, mode=0o700)
-    shutil.copy2(interpreter, code)
-    return code
 
 
 def run(elf: Path, tmp_path: Path, *options: str, runner: Callable[..., Result] = run_mpemu, **rest: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,7 @@ from tests.system.emulators import Result, run_process
 AT_ONCE = ("--set", "engine.mode=jit")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the interpreter that is there, but no translations."""
-    from mpemu.paths import code_dir
-
-    made = tmp_path / "cache" / "code"
-    made.mkdir(parents=True, mode=0o700)
-    for blob in code_dir().glob("interpreter-*.blob"):
-        os.link(blob, made / blob.name)
-    monkeypatch.setenv("MPEMU_CACHE_DIR", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def profile(elf: Path, *options: str, append: str = "") -> Result:
@@ -56,7 +46,7 @@ def test_interpreted_and_as_a_table(guest_programs: dict[str, Path]) -> None:
     result = profile(guest_programs["bench"], "--set", "engine.mode=interp", "--seconds", "1", append=BENCH)
     assert result.code == 0, result.messages
     head, titles, *rows = result.console.splitlines()
-    assert "samples of 1 harts" in head and "interpreter 9" in head
+    assert "samples of 1 hart in" in head and "interpreter 9" in head
     assert titles.split()[-1] == "function" and "crc" in rows[0]
 
 
