@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mpemu.codegen.decoder import MAX_SPIN_LOOP
 from mpemu.codegen.facts import facts
@@ -108,6 +108,9 @@ class Shape:
         self._grow(leaders)
         self.left_out -= self.steps.keys()
         self._starts = frozenset(leaders & self.steps.keys())
+        for at in self._starts:
+            if self.steps[at].insn.name == "jalr":  # entered behind its auipc, it leads anywhere
+                self.steps[at] = replace(self.steps[at], target=None)
         self.spins = {s.at for s in self.steps.values() if self._only_waits(s)}
         self.targets = {at: found for at, places in self._guesses.items() if (found := places & self._starts)}
         """Of computed jumps, where they may go on in the region: where they have been seen to go; and from the returns

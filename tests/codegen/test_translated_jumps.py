@@ -277,3 +277,19 @@ def test_deterministic_with_and_without(program: Program) -> None:
     before = visits(program.hart())
     assert [stops(length) for length in lengths] == interpreted
     assert visits(program.hart()) > before
+
+
+def test_a_far_call_that_is_entered_in_the_middle(program: Program) -> None:
+    """At its second instruction, whose register then leads somewhere else."""
+    one, two = place_functions(program, 2)
+    far = asm("auipc", rd=T0, imm=0) + asm("jalr", rd=RA, rs1=T0, imm=one - SMALL - 8)
+    skip = asm("addi", rd=T0, rs1=A2, imm=0) + asm("bne", rs1=A2, rs2=0, imm=8)
+    program.place(CODE, loop(skip + far))
+    start = two - (one - SMALL - 8)
+    expected = (program.sum(x12=0), program.sum(x12=start))
+    assert expected == (TURNS, 2 * TURNS)
+    program.serve()
+    program.translate(CODE)
+    for _ in range(2):
+        assert (program.sum(x12=0), program.sum(x12=start)) == expected
+    assert program.translated([CODE]) == {CODE}
