@@ -82,8 +82,8 @@ class RegionExits:
         entry.store(self._fp_written, 0)
 
     # -- behind it
-    def define(self, uses_fp: bool) -> None:
-        """The exits that were taken."""
+    def define(self, uses_fp: bool, notes_jumps: bool = True) -> None:
+        """The exits that were taken. ``notes_jumps``: the translator hears of computed jumps (region_jumps.py)."""
         b = self._b
         for kind in self._taken:
             b.place(f"exit_{kind}")
@@ -94,7 +94,7 @@ class RegionExits:
             place, count = b.load(self._place), b.load(self._count)
             self._add("region_work", count - self._entered + REGION_VISIT)
             if kind == COMPUTED or kind.startswith(FAR):
-                self._to_address(kind, place, count)
+                self._to_address(kind, place, count, notes_jumps)
             else:
                 self._to_record(kind, self._record(place), count)
 
@@ -120,11 +120,11 @@ class RegionExits:
         else:
             self._tail_to(HANDLED[kind].symbol, rp, count)
 
-    def _to_address(self, kind: str, target: Value, count: Value) -> None:
+    def _to_address(self, kind: str, target: Value, count: Value, notes_jumps: bool) -> None:
         b = self._b
         if kind == COMPUTED:
             source = b.load(self._source)
-            often = is_often(note_jump(b, source, target))
+            often = is_often(note_jump(b, source, target)) if notes_jumps else None
             with b.when(target.leu(source)):
                 disturbed = Value(undisturbed(b, count), 1, b) == 0
                 with b.when(disturbed, likely=False):

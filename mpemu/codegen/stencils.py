@@ -75,6 +75,8 @@ class Leave(StrEnum):
     MISS = "miss"
 
 
+RETURN = {"rd": 0, "rs1": 1}
+"""Operands of a jalr that returns from a function."""
 NEAR = "near_"
 _SIGNED, _UNSIGNED = (-(1 << 31), 1 << 31), (0, 1 << 31)
 """What a hole may hold: a bound that is exclusive."""
@@ -82,8 +84,10 @@ _SIGNED, _UNSIGNED = (-(1 << 31), 1 << 31), (0, 1 << 31)
 
 def forms(insn: Insn) -> list[Variant]:
     """The stencils that an instruction may have, most specific first."""
+    special = {"jalr": (RETURN,)}.get(insn.name, ())
     truncating = ({"rm": RTZ},) if "rm" in insn.operands else ()
-    return [Variant(insn, LENGTH, "", tuple(fixed.items())) for fixed in (*specialisations(insn), *truncating, {})]
+    fixed_operands = (*special, *specialisations(insn), *truncating, {})
+    return [Variant(insn, LENGTH, "", tuple(fixed.items())) for fixed in fixed_operands]
 
 
 def variant_symbol(variant: Variant) -> str:
@@ -192,7 +196,8 @@ class StencilEmitter(HandlerEmitter):
         exits.comes_from(self.pc)
         exits.goes_to(target, Value("%cnt", 64, self.b))
         exits.take(COMPUTED)
-        exits.define(uses_fp=False)
+        # of returns an optimised region knows most, and notes the others
+        exits.define(uses_fp=False, notes_jumps=self.variant.fixed != tuple(RETURN.items()))
 
     def _bail(self) -> None:
         if self._depth == 0:
