@@ -37,6 +37,10 @@ from mpemu.vcpu.blob_file import Patch, Stencil
 ALIGNMENT = 16
 """Of entries and constants."""
 _RANK = struct.Struct("<I")
+_PLACES = {Hole.AT, Hole.BEHIND, Hole.COUNT, Hole.TIGHT}
+"""Holes that differ from place to place."""
+_FILLED = 1 << 14
+"""Instructions that are kept ready-made."""
 
 
 class _Stub(NamedTuple):
@@ -54,11 +58,13 @@ class _Look(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A stencil ready to be copied: ``code`` without its last jump, if that leads to what follows."""
+    """A stencil ready to be copied: ``code`` without its last jump, if that leads to what follows. ``same``: its
+    constants depend on the instruction alone, not on its place."""
 
     code: bytes
     constants: tuple[Patch, ...]
     jumps: tuple[Patch, ...]
+    same: bool
 
 
 class Stitcher:
@@ -67,8 +73,9 @@ class Stitcher:
     def __init__(self, isa: IsaSpec, stencils: Mapping[str, Stencil], located: bool = False) -> None:
         self._isa, self.host, self._located = isa, native(), located
         self.parts = {name: _part(stencil, self.host) for name, stencil in stencils.items()}
-        self.whole = {name: _split(stencil.code, stencil.patches, self.host) for name, stencil in stencils.items()}
-        """The same, the last jump included."""
+        jump = stencils.get(glue_symbol(Glue.GO), Stencil(b"", ()))
+        self.go = _split(jump.code, jump.patches, self.host)
+        self._filled: dict[tuple[object, ...], bytes] = {}
         self._forms: dict[str, list[tuple[tuple[tuple[str, int], ...], str]]] = {}
 
     def form(self, insn: Insn, operands: Mapping[str, int]) -> str | None:
@@ -81,6 +88,23 @@ class Stitcher:
             if all(operands[field] == value for field, value in fixed):
                 return name
         return None
+
+    def filled(self, part: _Part, holes: Mapping[str, int]) -> bytes:
+        """Its code, with constants."""
+        code = bytearray(part.code)
+        for patch in part.constants:
+            self.host.fill(code, patch.kind, patch.place, holes[patch.symbol] + patch.addend)
+        return bytes(code)
+
+    def instruction(self, name: str, part: _Part, operands: Mapping[str, int]) -> bytes:
+        """The same for an instruction that does not depend on its place; many occur again and again."""
+        key = name, frozenset(operands.items())  # short forms have them in another order
+        known = self._filled.get(key)
+        if known is None:
+            if len(self._filled) == _FILLED:
+                self._filled.clear()
+            known = self._filled[key] = self.filled(part, operand_holes(operands))
+        return known
 
     def unit(self, code: Surroundings, head: int, kind: Kind) -> Unit:
         """The unit whose first instruction is at ``head`` of the page at distance 0; without code if it is not worth
@@ -119,6 +143,17 @@ class Stitcher:
 
     def tight_distance(self, step: Step, page: bytes) -> int:
         return tight_distance_on(page, step.at, self._isa)
+
+
+def operand_holes(operands: Mapping[str, int]) -> dict[str, int]:
+    """What the holes for operands are filled with."""
+    holes = {
+        field: register_hole(field, value) if field in X_FIELDS or field in F_FIELDS else value
+        for field, value in operands.items()
+    }
+    if "rd" in operands:
+        holes[Hole.RD_BEFORE] = register_hole("rs1", operands["rd"])
+    return holes
 
 
 class _Region:
@@ -229,27 +264,24 @@ class _Region:
     def _step(self, step: Step, count: int, exits: Mapping[Exit, Hashable]) -> None:
         name = self._names[step.at]
         assert name is not None
-        holes: dict[str, int] = {Hole.AT: step.at, Hole.BEHIND: step.behind, Hole.COUNT: count}
-        for field, value in step.operands.items():
-            holes[field] = register_hole(field, value) if field in X_FIELDS or field in F_FIELDS else value
-            if field == "rd":
-                holes[Hole.RD_BEFORE] = register_hole("rs1", value)
         self.origins.append(Origin(len(self.code), step.at))
+        part = self._stitcher.parts[name]
+        if part.same:
+            self._append(self._stitcher.instruction(name, part, step.operands), part.jumps, exits)
+            return
+        holes = {**operand_holes(step.operands), Hole.AT: step.at, Hole.BEHIND: step.behind, Hole.COUNT: count}
         if step.insn.name.startswith("lr."):
             holes[Hole.TIGHT] = self._stitcher.tight_distance(step, self._shape.pages[0])
-        self._put(name, holes, exits)
+        self._append(self._stitcher.filled(part, holes), part.jumps, exits)
 
     def _go(self, label: Hashable) -> None:
-        code, _, jumps = self._stitcher.whole[glue_symbol(Glue.GO)]
+        code, _, jumps, _ = self._stitcher.go
         self._append(code, jumps, {Exit.NEXT: label})
 
     def _put(self, name: str, holes: Mapping[str, int], exits: Mapping[Exit, Hashable]) -> None:
         """What leads on goes on behind it."""
-        code, constants, jumps = self._stitcher.parts[name]
-        start = len(self.code)
-        self._append(code, jumps, exits)
-        for patch in constants:
-            self._host.fill(self.code, patch.kind, start + patch.place, holes[patch.symbol] + patch.addend)
+        part = self._stitcher.parts[name]
+        self._append(self._stitcher.filled(part, holes), part.jumps, exits)
 
     def _append(self, code: bytes, jumps: tuple[Patch, ...], exits: Mapping[Exit, Hashable]) -> None:
         start = len(self.code)
@@ -270,8 +302,9 @@ class _Region:
 
 
 def _split(code: bytes, patches: tuple[Patch, ...], host: Host) -> _Part:
-    relative = tuple(patch for patch in patches if host.is_relative(patch.kind))
-    return _Part(code, tuple(patch for patch in patches if patch not in relative), relative)
+    jumps = tuple(patch for patch in patches if host.is_relative(patch.kind))
+    constants = tuple(patch for patch in patches if not host.is_relative(patch.kind))
+    return _Part(code, constants, jumps, all(patch.symbol not in _PLACES for patch in constants))
 
 
 def _part(stencil: Stencil, host: Host) -> _Part:

@@ -193,6 +193,18 @@ def _by_specificity(exts: frozenset[str] | None) -> tuple[list[Insn], list[Compr
     return insns, short
 
 
+_KEYS = {4: 0x707F, 2: 0xE003}
+"""By length: opcode and funct3, by which :func:`_candidates` are looked up."""
+
+
+@functools.cache
+def _candidates(exts: frozenset[str] | None, length: int, key: int) -> list[Any]:
+    """The instructions (4 bytes) or forms (2) that may have these bits where _KEYS says, most specific first."""
+    mask = _KEYS[length]
+    every: list[Any] = list(_by_specificity(exts)[0 if length == 4 else 1])
+    return [one for one in every if (one.pattern.match ^ key) & one.pattern.mask & mask == 0]
+
+
 def decode(word: int, exts: frozenset[str] | None = None) -> tuple[Insn, dict[str, int], int] | None:
     """Decode the instruction in the low bits of ``word``: (instruction, operands, length in bytes), or None if illegal.
 
@@ -206,7 +218,7 @@ def decode(word: int, exts: frozenset[str] | None = None) -> tuple[Insn, dict[st
 @functools.lru_cache(1 << 14)
 def _decode(word: int, exts: frozenset[str] | None) -> tuple[Insn, dict[str, int], int] | None:
     if word & 3 == 3:
-        for i in _by_specificity(exts)[0]:
+        for i in _candidates(exts, 4, word & _KEYS[4]):
             if i.pattern.matches(word & 0xFFFF_FFFF):
                 return i, i.pattern.extract(word), 4
         return None
@@ -220,9 +232,10 @@ def _decode(word: int, exts: frozenset[str] | None) -> tuple[Insn, dict[str, int
 
 def decode_compressed(word: int, exts: frozenset[str] | None = None) -> Compressed | None:
     """The 16-bit form in the low bits of ``word``, or None if they are reserved."""
-    for form in _by_specificity(exts)[1]:
+    for form in _candidates(exts, 2, word & _KEYS[2]):
         if form.pattern.matches(word & 0xFFFF) and form.expand(word & 0xFFFF) is not None:
-            return form
+            found: Compressed = form
+            return found
     return None
 
 
@@ -263,7 +276,8 @@ def registers_read(i: Insn) -> Iterable[str]:
 
 def forget_cache() -> None:
     """For tests that register instructions of their own."""
-    _by_specificity.cache_clear()
+    for cached in (_by_specificity, _candidates, _decode):
+        cached.cache_clear()
 
 
 def defaults(fields: dict[str, Field]) -> dict[str, Any]:
