@@ -29,7 +29,7 @@ from mpemu.codegen.stencils import (
 from mpemu.codegen.surroundings import Surroundings
 from mpemu.codegen.tight import tight_distance_on
 from mpemu.isa.profiles import IsaSpec
-from mpemu.isa.registry import F_FIELDS, X_FIELDS, Insn
+from mpemu.isa.registry import F_FIELDS, INSNS, X_FIELDS, Insn
 from mpemu.layout import PAGE, PAGE_SHIFT
 from mpemu.unit import NOWHERE, SMALLEST, Kind, Origin, Unit, pack_origins
 from mpemu.vcpu.blob_file import Patch, Stencil
@@ -41,6 +41,13 @@ _PLACES = {Hole.AT, Hole.BEHIND, Hole.COUNT, Hole.TIGHT}
 """Holes that differ from place to place."""
 _FILLED = 1 << 14
 """Instructions that are kept ready-made."""
+
+
+_StepKey = tuple[int, bool]
+
+
+def _key(step: Step) -> _StepKey:
+    return step.at, step.is_computed
 
 
 class _Stub(NamedTuple):
@@ -111,12 +118,15 @@ class Stitcher:
         while."""
         began = time.process_time_ns()
 
-        names: dict[int, str | None] = {}
+        names: dict[_StepKey, str | None] = {}
 
         def fast(step: Step) -> bool:
-            if step.at not in names:
-                names[step.at] = self.form(step.insn, step.operands)
-            return names[step.at] is not None
+            key = _key(step)
+            if key not in names:
+                names[key] = self.form(
+                    INSNS["jal"] if step.is_jump and not step.is_computed else step.insn, step.operands
+                )
+            return names[key] is not None
 
         shape = Shape(self._isa, Source(code.page, code.is_reached, kind=kind, max_pages=1), head, fast)
         page = code.page(0) or b""
@@ -159,9 +169,9 @@ def operand_holes(operands: Mapping[str, int]) -> dict[str, int]:
 class _Region:
     """The code being put together."""
 
-    def __init__(self, stitcher: Stitcher, shape: Shape, names: Mapping[int, str | None]) -> None:
+    def __init__(self, stitcher: Stitcher, shape: Shape, names: Mapping[_StepKey, str | None]) -> None:
         self._names = names
-        """Stencils, by the places of instructions."""
+        """Stencils by instructions."""
         self._stitcher, self._shape, self._host = stitcher, shape, stitcher.host
         self.code = bytearray()
         self._places: dict[Hashable, int] = {}
@@ -223,7 +233,7 @@ class _Region:
             count = 0
         else:
             self._count(count + 1)
-            taken = {} if step.insn.name == "jalr" else {Exit.TAKEN: self._edge(step.target or 0, step.closes_loop)}
+            taken = {} if step.is_computed else {Exit.TAKEN: self._edge(step.target or 0, step.closes_loop)}
             self._step(step, 0, taken)
             if step.is_jump:
                 return
@@ -262,7 +272,7 @@ class _Region:
 
     # -- stencils
     def _step(self, step: Step, count: int, exits: Mapping[Exit, Hashable]) -> None:
-        name = self._names[step.at]
+        name = self._names[_key(step)]
         assert name is not None
         self.origins.append(Origin(len(self.code), step.at))
         part = self._stitcher.parts[name]
