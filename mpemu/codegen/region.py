@@ -200,6 +200,7 @@ class _Context:
             self.b.rewind(position)
             self.x.restore(x)
             self.f.restore(f)
+            self.memory.begin(False)
             self.leave("interpret", step.at, self.retired())
         self._pending += 1
 

@@ -1,4 +1,5 @@
-"""Loads and stores in regions: through the window if the region is made for one (window.py), else by the TLB inline.
+"""Loads and stores in regions: through the window if the region is made for one (window.py), else by the TLB inline,
+which is not asked again for the page that the last access by the same base register was to.
 
 Where that fails a function of the interpreter (refill.py) is asked, out of line. Only if it has no answer either is the
 region left.
@@ -12,13 +13,29 @@ from mpemu.codegen.ir import Builder
 from mpemu.codegen.refill import call_data_address, data_address
 from mpemu.codegen.tlb_entries import probe_data
 from mpemu.isa.value import Value
-from mpemu.layout import REGIME
+from mpemu.layout import PAGE, REGIME
 from mpemu.unit import Kind
 
 Perform = Callable[[str], Value]
 """Emits an access at a host address; a store answers with what it stores."""
 
 _ITEMS = ("window_low", "window_host", "window_reads", "window_writes")
+
+
+class _Found:
+    """The page that an access at ``base`` + ``immediate`` was to, ``distance`` bytes from guest to host. It stays so
+    while the region goes on: regions leave for instructions that change it, and other harts ask for it by a line."""
+
+    def __init__(self, base: Value, immediate: int, distance: Value, writes: bool) -> None:
+        self.distance, self.writes = distance, writes
+        self._base, self._immediate = base, immediate
+        self._in_page: Value | None = None
+
+    def reaches(self, immediate: int, size: int) -> Value:
+        """1 bit: ``size`` bytes at ``base`` + ``immediate`` are on that page."""
+        if self._in_page is None:
+            self._in_page = (self._base + self._immediate) & (PAGE - 1)
+        return (self._in_page + (immediate - self._immediate)).leu(PAGE - size)
 
 
 class RegionMemory:
@@ -29,6 +46,8 @@ class RegionMemory:
         self._any_alignment = b.module.host.ANY_ALIGNMENT
         self.windowed = kind.windowed and self._any_alignment
         self._offsets: dict[str, Value] = {}
+        self._found: dict[str, _Found] = {}
+        """By base register's value: the last access with it."""
 
     def enter(self, entry: Builder, unfit: str) -> None:
         """At the region's entry; without the window that it is made for to ``unfit``."""
@@ -47,6 +66,7 @@ class RegionMemory:
         """A block begins; ``continues``: nothing but the block before it leads there."""
         if not continues:
             self._offsets.clear()
+            self._found.clear()
 
     def access(
         self, base: Value, immediate: int, writes: bool, perform: Perform, missed: Callable[[], None], width: int
@@ -55,24 +75,37 @@ class RegionMemory:
         to leave."""
         b = self._b
         inside, outside, known, join = (b.label() for _ in range(4))
+        found = self._found.get(str(base.raw))
+        distance: Value | None = None
         if self.windowed:
             within = self._within(base)
             fits = within.ltu(Value("%window_writes" if writes else "%window_reads", 64, b))
             b.branch_if(fits.raw, inside, outside, True)
             b.place(inside)
             result = perform(b.pointer(b.pointer("%window", base), immediate))
+        elif found is not None and (found.writes or not writes):
+            b.branch_if(found.reaches(immediate, width // 8).raw, inside, outside, True)
+            b.place(inside)
+            result = perform(b.pointer(b.to_pointer(base + found.distance), immediate))
         else:
             address = base + immediate
             fits, addend = self._probe(address, width, writes)
             b.branch_if(fits.raw, inside, outside, True)
             b.place(inside)
-            result = perform(b.to_pointer(address + b.load(addend)))
+            distance = b.load(addend)
+            result = perform(b.to_pointer(address + distance))
         b.branch(join)
         with b.aside(outside):
-            found = self._ask(base + immediate, width, writes, self._any_alignment, missed, known)
-            other = perform(found)
+            address = base + immediate
+            pointer = self._ask(address, width, writes, self._any_alignment, missed, known)
+            other = perform(pointer)
+            if distance is not None:
+                other_distance = b.from_pointer(pointer) - address
             b.branch(join)
         b.place(join)
+        if distance is not None and self._any_alignment:
+            merged = b.op(f"phi i64 [ {distance.raw}, %{inside} ], [ {other_distance.raw}, %{known} ]")
+            self._found[str(base.raw)] = _Found(base, immediate, Value(merged, 64, b), writes)
         if result is other:  # what a store has stored
             return result
         merged = b.op(f"phi i{width} [ {result.raw}, %{inside} ], [ {other.raw}, %{known} ]")

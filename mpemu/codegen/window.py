@@ -2,7 +2,8 @@
 
 The TLB knows pages; a window is the same for what is mapped in one piece: all of RAM where there is no paging, or a
 superpage (a kernel's linear map; neighbouring superpages join). In translated code an access through it costs a
-subtraction and a comparison, and its host address is the difference plus ``window_host``; no table is looked at.
+subtraction and a comparison, and its host address is ``window_host`` - ``window_low`` off the guest's; no table is
+looked at.
 
 Only the base register is compared, for every access with it: offsets of loads and stores have 12 bits, so the window
 lacks MARGIN bytes at its start, and those and the widest access at its end. No guest address, however wild, passes the
