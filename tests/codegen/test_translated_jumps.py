@@ -279,6 +279,19 @@ def test_deterministic_with_and_without(program: Program) -> None:
     assert visits(program.hart()) > before
 
 
+@pytest.mark.parametrize("tier", [QUICK, OPTIMISED])
+def test_a_far_jump_to_a_known_place(program: Program, tier: int) -> None:
+    """Is none to a computed address."""
+    program.hart().first_tier = tier
+    body = adds(A0, 1) + adds(A1, -1) + asm("bne", rs1=A1, rs2=0, imm=8) + asm("ebreak")
+    far = asm("auipc", rd=T0, imm=0) + asm("jalr", rd=0, rs1=T0, imm=-len(body))
+    program.place(CODE, body + far)
+    assert program.sum() == TURNS
+    program.translate(CODE)
+    assert program.units[-1].kind.tier == tier
+    assert runs_inside(program) == (TURNS, True)
+
+
 def test_a_far_call_that_is_entered_in_the_middle(program: Program) -> None:
     """At its second instruction, whose register then leads somewhere else."""
     one, two = place_functions(program, 2)

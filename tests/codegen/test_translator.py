@@ -180,8 +180,9 @@ def test_a_job_knows_what_was_reached() -> None:
 def test_numbers_that_lead_nowhere() -> None:
     """Requests are in memory that harts write."""
     bench = Bench(None)
-    for slot in bench.requests:
+    for n, slot in enumerate(bench.requests):
         slot.hart, slot.page, slot.left_page, slot.count = 99, 1 << 40, 1 << 41, 1 << 60
+        slot.address, slot.left_jump = 1 << 63, n % 2
         slot.rank, slot.state = BEST.rank, READY
     bench.translator.serve()
     assert not any(slot.state for slot in bench.requests)
