@@ -172,6 +172,8 @@ class Translation:
             poll.register(self._pidfd, select.POLLIN)
             if not self.view.ready or not poll.poll(PATIENCE_S * 1000):  # before it is ready it has nothing to write
                 self._process.kill()
+            if self._loop:
+                self._listen()  # what it could not write to the cache, say
             self._let_go()
         os.close(self.doorbell)
         self._memory.translator = None

@@ -104,6 +104,14 @@ def test_it_may_finish_what_it_does(start: Callable[[str], Case]) -> None:
     case.translation.close = lambda: None  # type: ignore[method-assign]
 
 
+def test_its_last_words_are_passed_on(start: Callable[[str], Case]) -> None:
+    case = start("view.ready = 1; wait(); print('the disk is full', file=sys.stderr)")
+    case.run_until(lambda: case.view.ready == 1)
+    case.translation.close()
+    assert case.said == ["the disk is full"]
+    case.translation.close = lambda: None  # type: ignore[method-assign]
+
+
 def test_it_is_not_waited_for_for_ever(start: Callable[[str], Case], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.1)
     case = start("view.ready = 1; time.sleep(60)")
