@@ -21,8 +21,8 @@ from tests.processes import running, wait_until
 from tests.system.emulators import Result, run_mpemu
 
 JIT = ("--set", "engine.mode=jit")
-LOOPS, LONGER = "set=alone only=sort ms=200 warm=200", "set=alone only=sort ms=600 warm=600"
-"""Boot arguments of the bench guest: one kernel, long enough to be translated."""
+LOOPS = "ms=1500"
+"""Boot argument of guests/tests/pages.c: long enough for a busy host to translate something."""
 LONGER_AND_LONGER = (250, 500, 1000, 2000, 4000)
 """Milliseconds: until this host has had the time to translate, or to load."""
 
@@ -35,18 +35,26 @@ def run(elf: Path, tmp_path: Path, *options: str, runner: Callable[..., Result] 
     return json.loads(file.read_text())["translation"], result.messages
 
 
+def units(cache: Path) -> list[Path]:
+    return sorted(cache.glob("units-*/*.units"))
+
+
+def translations(cache: Path) -> list[Unit]:
+    """What the files hold."""
+    return [unit for file in units(cache) for unit in decode_units(file, file.read_bytes()).units if unit.code]
+
+
 def test_what_is_known_is_not_translated_again(cache: Path, guest_programs: dict[str, Path], tmp_path: Path) -> None:
     """A later run may be sampled where earlier ones were not, as it is elsewhere at the end of a slice; but it ends."""
-    known = 0
     for _ in range(8):
-        found, _ = run(guest_programs["bench"], tmp_path, append=LOOPS)
+        known = len(translations(cache))
+        found, _ = run(guest_programs["tests/pages"], tmp_path, append=LOOPS)
         assert found["failed"] == 0
         assert found["units_loaded"] == known
         if known and not found["units_translated"]:
             assert found["compile_us"] == found["instructions"] == 0
             assert found["code_bytes"] > 0
             return
-        known += found["units_translated"]
     pytest.fail(f"translates again and again: {found}")
 
 
@@ -60,14 +68,11 @@ def test_regions_over_pages_come_from_the_cache(cache: Path, guest_programs: dic
         assert result.code == 0, result.console + result.messages
         return json.loads(statistics.read_text())
 
-    def known() -> list[Unit]:
-        return [unit for file in units(cache) for unit in decode_units(file, file.read_bytes()).units if unit.code]
-
     for ms in LONGER_AND_LONGER:
         run_for(ms)
-        if any(len(unit.pages) > 2 and unit.kind.tier == OPTIMISED for unit in known()):
+        if any(len(unit.pages) > 2 and unit.kind.tier == OPTIMISED for unit in translations(cache)):
             break
-    before = len(known())
+    before = len(translations(cache))
     for ms in LONGER_AND_LONGER:
         found = run_for(ms)
         translation, (hart,) = found["translation"], found["harts"]
@@ -82,23 +87,19 @@ def test_without_a_cache_nothing_is_read_or_written(
     cache: Path, guest_programs: dict[str, Path], tmp_path: Path
 ) -> None:
     for _ in range(2):
-        found, _ = run(guest_programs["bench"], tmp_path, "--set", "engine.cache=false", append=LOOPS)
+        found, _ = run(guest_programs["tests/pages"], tmp_path, "--set", "engine.cache=false", append=LOOPS)
         assert found["units_translated"] > 0 and found["units_loaded"] == 0
         assert [path.suffix for path in cache.iterdir()] == [".blob"]
 
 
-def units(cache: Path) -> list[Path]:
-    return sorted(cache.glob("units-*/*.units"))
-
-
 def test_damaged_files_are_named_and_made_anew(cache: Path, guest_programs: dict[str, Path], tmp_path: Path) -> None:
-    run(guest_programs["bench"], tmp_path, append=LONGER)
+    run(guest_programs["tests/pages"], tmp_path, append=LOOPS)
     (file, *_) = units(cache)
     file.write_bytes(file.read_bytes()[:-1])
-    found, messages = run(guest_programs["bench"], tmp_path, append=LONGER)
+    found, messages = run(guest_programs["tests/pages"], tmp_path, append=LOOPS)
     assert f"mpemu: {file}: damaged (checksum); not used" in messages
     assert found["units_translated"] > 0
-    _, messages = run(guest_programs["bench"], tmp_path, append=LONGER)
+    _, messages = run(guest_programs["tests/pages"], tmp_path, append=LOOPS)
     assert "damaged" not in messages
 
 
@@ -107,7 +108,7 @@ def test_a_directory_that_others_may_write_is_not_used(
     cache: Path, guest_programs: dict[str, Path], tmp_path: Path, mode: int
 ) -> None:
     cache.chmod(mode)
-    found, messages = run(guest_programs["bench"], tmp_path, append=LOOPS)
+    found, messages = run(guest_programs["tests/pages"], tmp_path, append=LOOPS)
     assert f"{cache}: others may write it (mode {mode:o}): translations are not kept" in messages
     assert found["units_translated"] > 0 and found["units_loaded"] == 0 and not units(cache)
 
@@ -116,7 +117,7 @@ def test_a_cache_that_can_not_be_written_costs_a_warning(
     cache: Path, guest_programs: dict[str, Path], tmp_path: Path
 ) -> None:
     (cache / ".lock").mkdir()
-    found, messages = run(guest_programs["bench"], tmp_path, append=LOOPS)
+    found, messages = run(guest_programs["tests/pages"], tmp_path, append=LOOPS)
     assert messages.count("translations can't be kept there (Is a directory)") == messages.count("\n") == 1
     assert found["units_translated"] > 0 and not units(cache)
 
@@ -124,11 +125,11 @@ def test_a_cache_that_can_not_be_written_costs_a_warning(
 def test_two_machines_at_once(cache: Path, guest_programs: dict[str, Path], tmp_path: Path) -> None:
     """They write the same files at the same time; a third one finds what both have found."""
     with ThreadPoolExecutor(2) as pool:
-        elf, places = guest_programs["bench"], [tmp_path / "one", tmp_path / "two"]
+        elf, places = guest_programs["tests/pages"], [tmp_path / "one", tmp_path / "two"]
         for place in places:
             place.mkdir()
         both = [found for found, _ in pool.map(lambda place: run(elf, place, append=LOOPS), places)]
-    found, messages = run(guest_programs["bench"], tmp_path, append=LOOPS)
+    found, messages = run(guest_programs["tests/pages"], tmp_path, append=LOOPS)
     assert found["units_loaded"] >= max(each["units_translated"] for each in both)
     assert messages == ""
 
