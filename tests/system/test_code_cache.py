@@ -23,7 +23,7 @@ from tests.system.emulators import Result, run_mpemu
 JIT = ("--set", "engine.mode=jit")
 LOOPS = "ms=1500"
 """Boot argument of guests/tests/pages.c: long enough for a busy host to translate something."""
-LONGER_AND_LONGER = (250, 500, 1000, 2000, 4000)
+LONGER_AND_LONGER = (800, 1600, 3200, 6400)
 """Milliseconds: until this host has had the time to translate, or to load."""
 
 
