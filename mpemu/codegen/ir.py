@@ -255,7 +255,15 @@ class Builder:
             return self.value(self.op(f"load atomic i{width}, ptr {pointer} {order}, align {align}{tail}"), width)
         return self.value(self.op(f"load i{width}, ptr {pointer}, align {align}{tail}"), width)
 
-    def store(self, pointer: str, value: Value | int, width: int = 64, order: str = "", align: int = 0) -> None:
+    def store(
+        self,
+        pointer: str,
+        value: Value | int,
+        width: int = 64,
+        order: str = "",
+        align: int = 0,
+        volatile: bool = False,
+    ) -> None:
         if isinstance(value, Value):
             width = value.width
             raw = value.raw
@@ -265,7 +273,7 @@ class Builder:
         if order:
             self.line(f"store atomic i{width} {raw}, ptr {pointer} {order}, align {align}")
         else:
-            self.line(f"store i{width} {raw}, ptr {pointer}, align {align}")
+            self.line(f"store {'volatile ' * volatile}i{width} {raw}, ptr {pointer}, align {align}")
 
     def atomic_rmw(self, op: str, pointer: str, value: Value | int, width: int = 64) -> Value:
         """Sequentially consistent; the old value. ``op`` is LLVM's (xchg add and or xor min max umin umax)."""

@@ -105,7 +105,7 @@ class _Context:
         self.labels = {at: f"at{'n' if at < 0 else ''}{abs(at):x}" for at in region.leaders}
         self.memory = RegionMemory(self.b, symbols, region.kind)
         self.count = self.b.alloca("i64")
-        self.exits = RegionExits(self.b, symbols)
+        self.exits = RegionExits(self.b, symbols, many=True)
         self.uses_fp = any(F_FIELDS & step.insn.pattern.fields.keys() for step in region.steps.values())
         module.known_frm = "%frm" if self.uses_fp else ""
         self._base: Value = Value(0, 64)

@@ -46,10 +46,11 @@ COMPUTED = "jump"
 
 
 class RegionExits:
-    """``symbols``: the interpreter's, by offset from its start. ``entered``: %cnt at the region's entry."""
+    """``symbols``: the interpreter's, by offset from its start. ``entered``: %cnt at the region's entry. ``many``: exits
+    meet, so what each of them says goes through memory; as values, hot code would have them ready in registers."""
 
-    def __init__(self, b: Builder, symbols: dict[str, int], entered: Value | None = None) -> None:
-        self._b, self._symbols = b, symbols
+    def __init__(self, b: Builder, symbols: dict[str, int], entered: Value | None = None, many: bool = False) -> None:
+        self._b, self._symbols, self._many = b, symbols, many
         self._entered = Value("%cnt", 64, b) if entered is None else entered
         self._count = b.alloca("i64")
         self._place = b.alloca("i64")
@@ -61,8 +62,8 @@ class RegionExits:
     def goes_to(self, place: Value | int, retired: Value) -> None:
         """Of the exit that is taken next: where the guest goes on, after how many instructions. ``place``: an offset in
         the head's page, or an address where the kind says so."""
-        self._b.store(self._count, retired)
-        self._b.store(self._place, place, 64)
+        self._b.store(self._count, retired, volatile=self._many)
+        self._b.store(self._place, place, 64, volatile=self._many)
 
     def take(self, kind: str) -> None:
         """To the shared exit ``kind``."""
