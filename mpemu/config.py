@@ -153,13 +153,13 @@ class EngineConfig(Section):
         "found in once (auto with hot: 1)",
     )
     hot: int = Field(
-        3,
+        16,
         ge=1,
         le=4000,
         description="samples (of 8192 instructions) at one place that make it worth a quick translation",
     )
     very_hot: int = Field(
-        48,
+        512,
         ge=1,
         le=4000,
         description="samples that make it worth an optimised one; not above hot: the quick one is left out",

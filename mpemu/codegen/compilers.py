@@ -24,7 +24,7 @@ from mpemu.unit import BEST, Kind, Unit, pairs
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 PROCESS_NAME = b"mpemu-compiler"
-NICENESS = 5
+NICENESS = 10
 """Guests go first: until a region is there they are interpreted. Publishing is quick, and has no need to wait."""
 ATTEMPTS = 2
 STALE_S = 2.0
@@ -43,6 +43,11 @@ class Job:
     kind: Kind = BEST
     attempts: int = 0
     asked_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_wanted(self) -> bool:
+        """It has been asked for lately, or a compiler that had begun it has died."""
+        return self.attempts > 0 or self.asked_at >= time.monotonic() - STALE_S
 
 
 @dataclass
@@ -77,7 +82,9 @@ class Compilers:
             self._waiting.move_to_end(job.key, last=False)  # still hot: it is worth most
             return True
         if len(self._waiting) >= MAX_WAITING:
-            return False
+            self._waiting = OrderedDict((key, one) for key, one in self._waiting.items() if one.is_wanted)
+            if len(self._waiting) >= MAX_WAITING:
+                return False
         self._waiting[job.key] = job
         self._distribute()
         return True
@@ -132,16 +139,21 @@ class Compilers:
 
     def _distribute(self) -> None:
         """Give waiting jobs to compilers that have none."""
-        while self._waiting and len(self._running) < self._limit:
+        while len(self._running) < self._limit and (job := self._next()):
             idle = next((c for c in self._compilers.values() if c.job is None), None) or self._start()
-            _, job = self._waiting.popitem(last=False)
-            if job.asked_at < time.monotonic() - STALE_S:
-                continue
             job.attempts += 1
             idle.job = job
             self._running.add(job.key)
             with suppress(ConnectionError):  # its end will be noticed
                 idle.socket.sendall(msgpack.packb([job.head, job.kind.rank, list(job.code.distances)]))
+
+    def _next(self) -> Job | None:
+        """The job to do now. Those that are not wanted any more are forgotten."""
+        while self._waiting:
+            _, job = self._waiting.popitem(last=False)
+            if job.is_wanted:
+                return job
+        return None
 
     def _start(self) -> _Compiler:
         ours, theirs = socket.socketpair()

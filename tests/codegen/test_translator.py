@@ -441,3 +441,29 @@ def test_too_many_jobs(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = [pool.compilers.submit(Job(number, 2, Surroundings.of({0: page(2)}))) for number in range(9)]
     assert taken == [True] * 7 + [False] * 2, "three at work, four waiting"
     pool.wait(7)
+
+
+def long_ago(job: Job) -> Job:
+    job.asked_at -= 2 * compilers_module.STALE_S
+    return job
+
+
+def test_what_nobody_wants_any_more_makes_room(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilers_module, "MAX_WAITING", 4)
+    jobs = [Job(number, 2, Surroundings.of({0: page(2)})) for number in range(9)]
+    for job in jobs[:7]:
+        pool.compilers.submit(job)
+    for job in jobs[3:7]:
+        long_ago(job)
+    assert all(pool.compilers.submit(job) for job in jobs[7:])
+    pool.wait(5)
+    assert pool.done.keys() == {0, 1, 2, 7, 8}
+
+
+def test_a_compiler_dies_of_an_old_job(pool: Pool) -> None:
+    """Whether it is wanted was asked when the job was begun: it is given to another one all the same."""
+    job = Job("old", 2, Surroundings.of({0: page(0)}))
+    pool.compilers.submit(job)
+    long_ago(job)
+    pool.wait(1)
+    assert job.attempts == compilers_module.ATTEMPTS
