@@ -46,8 +46,8 @@ COMPUTED = "jump"
 
 
 class RegionExits:
-    """``symbols``: the interpreter's, by offset from its start. ``entered``: %cnt at the region's entry. ``many``: exits
-    meet, so what each of them says goes through memory; as values, hot code would have them ready in registers."""
+    """``symbols``: the interpreter's, by offset from its start. ``entered``: %cnt at the region's entry. ``many``:
+    exits meet, so what each of them says goes through the stack; hot code would have values ready in registers."""
 
     def __init__(self, b: Builder, symbols: dict[str, int], entered: Value | None = None, many: bool = False) -> None:
         self._b, self._symbols, self._many = b, symbols, many
