@@ -45,13 +45,19 @@ def read_private(path: Path) -> bytes:
     """All of a file. FileNotFoundError if there is none, Refused if it is not a regular file of the user alone."""
     descriptor = _open(path)
     try:
-        _check(path, os.fstat(descriptor))
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    except OSError as error:
-        raise Refused(f"{path}: can't be read: {error.strerror}") from None
+        return read_opened(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def read_opened(descriptor: int, path: Path) -> bytes:
+    """The same of a file that is open, by whatever name; ``path`` is for messages. Others may read by it meanwhile."""
+    try:
+        status = os.fstat(descriptor)
+        _check(path, status)
+        return os.pread(descriptor, status.st_size, 0)
+    except OSError as error:
+        raise Refused(f"{path}: can't be read: {error.strerror}") from None
 
 
 def _open(path: Path) -> int:

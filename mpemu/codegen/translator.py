@@ -351,6 +351,7 @@ def main(
     regions: str,
     decoded: str,
     doorbell: str,
+    interpreter: str,
     limit: str,
     root: str,
     size: str,
@@ -358,12 +359,13 @@ def main(
 ) -> None:
     """Serve until TRANSLATOR.stop.
 
-    ``segment``, ``regions``, ``decoded`` (harts' code pages) and ``doorbell`` are descriptors; ``limit`` is the number
-    of compilers, ``root`` the directory of the cache or empty, ``size`` the bytes that it may have; ``located``, if not
-    empty: units have origins (codegen/origins.py), and a directory of their own.
+    ``segment``, ``regions``, ``decoded`` (harts' code pages), ``doorbell`` and ``interpreter`` are descriptors; the
+    last one is of the file ``blob``, which may be gone by now. ``limit`` is the number of compilers, ``root`` the
+    directory of the cache or empty, ``size`` the bytes that it may have; ``located``, if not empty: units have origins
+    (codegen/origins.py), and a directory of their own.
     """
     settle()
-    file = read_blob(Path(blob))
+    file = read_blob(Path(blob), int(interpreter))
     key = units_key(Path(blob), file.digest, bool(located))
     first_offset = -(-len(file.code) // mmap.PAGESIZE) * mmap.PAGESIZE
     shared, code, bell = mmap.mmap(int(segment), TRANSLATOR.size), mmap.mmap(int(regions), 0), int(doorbell)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 
-from mpemu.private_file import Refused, read_private, seal, unseal
+from mpemu.private_file import Refused, read_opened, read_private, seal, unseal
 
 MAGIC = b"mpemu-blob-2\n"
 
@@ -54,10 +54,12 @@ def encode_blob(blob: BlobFile) -> bytes:
     return seal(MAGIC, body)
 
 
-def read_blob(path: Path) -> BlobFile:
-    """Read and check a blob. FileNotFoundError if there is none; BlobError if it is damaged or somebody else's."""
+def read_blob(path: Path, descriptor: int | None = None) -> BlobFile:
+    """Read and check a blob: the file at ``path``, or what was there and is open as ``descriptor``. FileNotFoundError
+    if there is none; BlobError if it is damaged or somebody else's."""
     try:
-        body = unseal(path, MAGIC, read_private(path))
+        data = read_private(path) if descriptor is None else read_opened(descriptor, path)
+        body = unseal(path, MAGIC, data)
     except Refused as error:
         raise BlobError(str(error)) from None
     try:

@@ -70,7 +70,9 @@ class Translation:
             hart.translator = self._segment.address
             hart.hotness, hart.hotness_2 = (n * POINTS_PER_SAMPLE for n in (settings.hot, settings.very_hot))
             hart.first_tier = QUICK if blob.stencils and settings.very_hot > settings.hot else OPTIMISED
-        self._descriptors = (self._segment.descriptor, blob.regions_fd, memory.code_pages.descriptor, self.doorbell)
+        self._interpreter = os.open(blob.path, os.O_RDONLY | os.O_CLOEXEC)  # for restarts: the cache may be cleared
+        shared = self._segment.descriptor, blob.regions_fd, memory.code_pages.descriptor
+        self._descriptors = (*shared, self.doorbell, self._interpreter)
         cache = (settings.cache or "", settings.cache_limit)
         arguments = (isa, blob.path, *self._descriptors, settings.translators, *cache, "1" * settings.located)
         self._command = [sys.executable, "-m", "mpemu.codegen.translator", *map(str, arguments)]
@@ -176,6 +178,7 @@ class Translation:
                 self._listen()  # what it could not write to the cache, say
             self._let_go()
         os.close(self.doorbell)
+        os.close(self._interpreter)
         self._memory.translator = None
         del self.view
         self._segment.close()

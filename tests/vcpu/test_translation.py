@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from mpemu.loop import MainLoop
 from mpemu.memory import MachineMemory
 from mpemu.vcpu import translation as module
 from mpemu.vcpu.blob import Blob
-from mpemu.vcpu.blob_file import BlobFile
+from mpemu.vcpu.blob_file import BlobFile, encode_blob
 from mpemu.vcpu.translation import Translation, TranslationSettings
 
 MEMORY = 1 << 20
@@ -23,7 +25,7 @@ MEMORY = 1 << 20
 class Case:
     """A Translation whose process runs ``script`` instead, with the mapped TRANSLATOR as ``view``."""
 
-    def __init__(self, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, script: str, monkeypatch: pytest.MonkeyPatch, interpreter: Path = Path()) -> None:
         head = (
             "import mmap, os, sys, time\n"
             "from mpemu.layout import TRANSLATOR\n"
@@ -40,7 +42,7 @@ class Case:
         self.memory = MachineMemory(2, MEMORY)
         self.loop = MainLoop()
         self.said: list[str] = []
-        blob = Blob(BlobFile(b"\xc3", {}))
+        blob = Blob(BlobFile(b"\xc3", {}), interpreter)
         self.translation = Translation(blob, self.memory, IsaSpec.parse("rv64gc"), TranslationSettings(3, 40))
         self.translation.attach(self.loop, self.said.append)
 
@@ -136,6 +138,22 @@ def test_a_killed_one_is_replaced_for_ever(start: Callable[[str], Case], monkeyp
     case.run_until(lambda: case.view.published > 8)
     assert case.view.restarts >= 8
     assert case.said == ["the translator was killed by SIGKILL; it is started anew"]
+
+
+def test_the_interpreter_is_there_when_the_cache_has_been_cleared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "some.blob"
+    file.write_bytes(encode_blob(BlobFile(b"\xc3", {"r_answer": 0})))
+    read = "from pathlib import Path; from mpemu.vcpu.blob_file import read_blob; path = Path(sys.argv[2]);"
+    count = "view.published += path.exists() < len(read_blob(path, int(sys.argv[7])).code); os.kill(os.getpid(), 9)"
+    case = Case(f"{read} wait() if not view.restarts else None; {count}", monkeypatch, file)
+    try:
+        file.unlink()
+        os.eventfd_write(case.translation.doorbell, 1)
+        case.run_until(lambda: case.view.published == 3)
+    finally:
+        case.close()
 
 
 def test_pauses_get_longer(start: Callable[[str], Case]) -> None:
