@@ -19,22 +19,19 @@ for interrupts exactly where the interpreter does: at jumps that don't go forwar
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from mpemu.codegen.core import Core, NeedsSlow, StateFields
-from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter
+from mpemu.codegen.core import NeedsSlow
+from mpemu.codegen.handlers import ARGUMENTS, CC
 from mpemu.codegen.ir import PLACES, Builder, Module
-from mpemu.codegen.records import PAGE_NUMBER, RECORD_PAGE, Variant, ordering_bits
+from mpemu.codegen.records import PAGE_NUMBER, RECORD_PAGE, Variant
 from mpemu.codegen.region_exits import FAR, RegionExits, undisturbed
 from mpemu.codegen.region_memory import RegionMemory
 from mpemu.codegen.region_registers import Registers
+from mpemu.codegen.region_steps import PlaceInRegion, StepEmitter
 from mpemu.codegen.shape import Shape, Source, Step
-from mpemu.codegen.tight import tight_distance_on
 from mpemu.codegen.tlb_entries import probe_code
 from mpemu.isa.fp import RMM
-from mpemu.isa.hart import Operand
 from mpemu.isa.privileged import FS
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import F_FIELDS, Insn
@@ -63,32 +60,7 @@ class RegionIr:
     """See codegen/origins.py."""
 
 
-class _Pc(Value):
-    """The address of a place in the region."""
-
-    def __init__(self, at: int, context: _Context) -> None:
-        self.width, self.ops = 64, context.b
-        self.at, self._context = at, context
-
-    @property
-    def raw(self) -> Any:  # type: ignore[override]
-        return (Value("%page", 64, self._context.b) + self.at).raw
-
-    def __add__(self, other: Value | int) -> Value:
-        return _Pc(self.at + other, self._context) if isinstance(other, int) else super().__add__(other)
-
-
-class _FpState(StateFields):
-    """``h.s`` in a region with floating point: what it depends on is looked at once, at the entry. There FS is not Off
-    and the host has the rounding mode, or the interpreter goes on; only CSR instructions change that, which leave."""
-
-    def __getattr__(self, name: str) -> Value:
-        if name in ("mstatus", "frm"):
-            return Value(f"%{name}", 64, self._core.b)
-        return super().__getattr__(name)
-
-
-class _Context:
+class RegionContext:
     """The function being made."""
 
     def __init__(
@@ -129,7 +101,7 @@ class _Context:
         self.x.settle()
         self.f.settle()
         if isinstance(place, int) and not self._on_head_page(place):
-            kind, place = FAR + kind, _Pc(place, self)
+            kind, place = FAR + kind, PlaceInRegion(place, self)
         self.exits.goes_to(place, retired)
         way_out = kind, *self._dirty[self._leader]
         self.b.branch(self._ways_out.setdefault(way_out, self.b.label()))
@@ -191,7 +163,7 @@ class _Context:
             self.leave("interpret", step.at, self.retired())
             return
         before = self.b.position(), self.x.state(), self.f.state()
-        emitter = _StepEmitter(self, step)
+        emitter = StepEmitter(self, step)
         self.module.leave_for_exact_fp = emitter.leave_for_exact_fp
         try:
             emitter.emit()
@@ -267,7 +239,7 @@ class _Context:
             self._leave_by_jump(target, source, retired)
 
     def _leave_by_jump(self, target: Value, source: int, retired: Value) -> None:
-        self.exits.comes_from(_Pc(source, self))
+        self.exits.comes_from(PlaceInRegion(source, self))
         self.leave("jump", target, retired)
 
     # -- entry
@@ -351,116 +323,6 @@ def _dirty(region: Shape, writes: dict[int, Written]) -> dict[int, Written]:
     return found
 
 
-class _StepEmitter(HandlerEmitter):
-    """The Hart protocol for one step: operands are ints, registers are the region's."""
-
-    def __init__(self, context: _Context, step: Step) -> None:
-        Core.__init__(self, context.b, context.isa, step.insn.name)
-        self.variant, self.fast = Variant(step.insn, step.length), True
-        self._depth, self._resync = 0, False
-        self._context, self._step = context, step
-        self.x: Any = context.x
-        self.f: Any = context.f
-        if context.uses_fp:
-            self.s = _FpState(self)
-
-    def fp_dirty(self) -> None:
-        self._context.exits.fp_dirty()
-
-    def fields(self) -> dict[str, Operand]:
-        return {**self._step.operands, **ordering_bits(self._step.insn)}
-
-    def when(self, condition: Value, likely: bool | None = None) -> Any:
-        if condition.constant is not None:
-            return super().when(condition, likely)
-        return _Conditional(self._context, super().when(condition, likely))
-
-    def otherwise(self) -> Any:
-        return _Conditional(self._context, super().otherwise())
-
-    @property
-    def pc(self) -> Value:
-        return _Pc(self._step.at, self._context)
-
-    @property
-    def next_pc(self) -> Value:
-        return _Pc(self._step.behind, self._context)
-
-    def _bail(self) -> None:
-        if self._depth == 0:
-            raise NeedsSlow
-        self._missed()
-
-    def jump(self, target: Value) -> None:
-        if self.b.muted:
-            return
-        context, step = self._context, self._step
-        if step.at in context.region.spins:  # nobody waits in here
-            context.leave("interpret", step.at, context.retired())
-            return
-        retired = context.retired(1)
-        if step.target is not None:
-            context.go(step.target, retired, look=step.closes_loop)
-        else:
-            context.jump_to(target, step.at, retired)
-
-    def pause(self) -> None:
-        raise NeedsSlow
-
-    def leave_for_exact_fp(self, branch: bool) -> None:
-        """Rounding modes that the host lacks are the interpreter's."""
-        if not branch:
-            raise NeedsSlow
-        self._missed()
-
-    def _missed(self) -> None:
-        self._context.leave("miss", self._step.at, self._context.retired())
-
-    def _read(self, address: Value, width: int) -> Value:
-        order = self.b.module.host.GUEST_LOAD
-        return self._access(False, lambda pointer: self.b.load(pointer, width, order), width)
-
-    def _write(self, address: Value, value: Value) -> None:
-        def perform(pointer: str) -> Value:
-            self.b.store(pointer, value, order="monotonic")
-            return value
-
-        self._access(True, perform, value.width)
-
-    def _access(self, writes: bool, perform: Callable[[str], Value], width: int) -> Value:
-        context, operands = self._context, self._step.operands
-        base, immediate = context.x[operands["rs1"]], operands.get("imm", 0)
-        return context.memory.access(base, immediate, writes, perform, self._missed, width)
-
-    def _probe(self, address: Value, width: int, tag_name: str) -> str:
-        return self._context.memory.pointer(address, width, tag_name == "write_tag", self._missed)
-
-    def _tight_distance(self) -> Value:
-        page = self._context.region.pages[self._step.at >> PAGE_SHIFT]
-        return Value(tight_distance_on(page, self._step.at & (PAGE - 1), self._context.isa), 64)
-
-    def _now(self) -> Value:
-        return self.s.slice_end + self._context.retired()
-
-
-class _Conditional:
-    """A `when` in a region: what registers hold is saved before it, and what is learned inside stays there."""
-
-    def __init__(self, context: _Context, inner: Any) -> None:
-        self._files, self._inner = (context.x, context.f), inner
-
-    def __enter__(self) -> None:
-        for file in self._files:
-            file.save()
-            file.conditional += 1
-        self._inner.__enter__()
-
-    def __exit__(self, *exc: Any) -> Any:
-        for file in self._files:
-            file.conditional -= 1
-        return self._inner.__exit__(*exc)
-
-
 def region_ir(
     isa: IsaSpec,
     source: Source,
@@ -483,7 +345,7 @@ def region_ir(
     module = Module()
     places: list[int] = []
     if region.steps:
-        context = _Context(module, isa, region, symbols, name, located)
+        context = RegionContext(module, isa, region, symbols, name, located)
         context.define()
         places = context.places
     pages = region.pages
