@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mpemu.isa.privileged import MPP_SHIFT, MPRV, Cause, Mode
-from mpemu.layout import REGIME
+from mpemu.layout import POINTS_PER_SAMPLE, REGIME, REGION_EXITS
 from tests.codegen.lab import A0, A1, A2, A3, A4, RWX, SV39, A, R, V, W, asm, pte
 from tests.codegen.native_hart import RAM
 from tests.codegen.translated import TranslatedLab
@@ -176,6 +176,24 @@ def test_satp_is_written(lab: Windows) -> None:
     lab.done(SATP, priv=Mode.S, x11=0)
     assert lab.loop(MAPPED, Mode.S, Cause.LOAD_ACCESS).mtval == MAPPED
     assert lab.sum(HERE + AT, Mode.S) == TURNS
+
+
+def test_the_same_code_without_a_window(lab: Windows) -> None:
+    """In another regime, by small pages: the region is not entered, and replaced by one that looks at the TLB."""
+    lab.hot(DATA)
+    leaf, va = MIDDLE + PAGE, START + MEGAPAGE
+    lab.store(MIDDLE + 8, pte(leaf, V))
+    lab.store(leaf, pte(DATA, RWX))
+    hart, unfit = lab.hart(), REGION_EXITS.index("unfit")
+    hart.satp = SV39 | ROOT >> 12
+    for _ in range(POINTS_PER_SAMPLE):
+        assert lab.sum(va, Mode.S) == TURNS
+        lab.serve()
+    assert hart.region_exits[unfit] >= POINTS_PER_SAMPLE
+    assert [unit.kind.windowed for unit in lab.units if unit.code] == [True, False]
+    before = hart.region_exits[unfit]
+    assert lab.sum(va, Mode.S) == lab.sum(DATA) == TURNS
+    assert hart.region_exits[unfit] == before and lab.translated([LOOP]) == {LOOP}
 
 
 # -- physical memory protection
