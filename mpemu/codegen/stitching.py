@@ -230,15 +230,13 @@ class _Region:
         if step.at in self._shape.spins:  # nobody waits in here
             self._count(count)
             self._step(step, 0, {Exit.TAKEN: _Stub(Leave.INTERPRET, step.at, 0)})
-            count = 0
+            self._count(1)
         else:
             self._count(count + 1)
             taken = {} if step.is_computed else {Exit.TAKEN: self._edge(step.target or 0, step.closes_loop)}
             self._step(step, 0, taken)
             if step.is_jump:
                 return
-            count = -1
-        self._count(count + 1)
         self._fall(self._edge(step.behind, False), following)
 
     def _count(self, count: int) -> None:
