@@ -12,7 +12,8 @@ new number compares the new pages, byte for byte, with those that it has decoded
 the new regions into their records; a page that it decodes later gets its number, and the regions that are known. A
 region lives in a record, the best one for its place (Kind.rank in unit.py); so whatever drops or rewrites records
 (FENCE.I, changed code, a full pool) drops it too. A place whose region was made quickly goes on collecting points, and
-becomes worth an optimised one.
+becomes worth an optimised one. An optimised region that a computed jump often leads out of is asked for anew
+(region_jumps.py).
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from mpemu.codegen.page_hash import HASH_FACTOR
 from mpemu.isa.value import Value
 from mpemu.layout import HART, JUMP, JUMPS, JUMPS_START
 
-OFTEN = 1 << 14
-"""Times that a jump led out of a region to one place after which that is worth making anew, if it is optimised."""
+OFTEN = 1 << 18
+"""Times that a jump led out of an optimised region to one place after which that is worth making anew. It takes a
+millisecond or two of leaving, and a tenth of a second of compiling."""
 
 
 def note_jump(b: Builder, source: Value, target: Value) -> Value:

@@ -1,7 +1,8 @@
 """What a region consists of: basic blocks of guest code that its first instruction leads to, over calls and pages.
 
 Places are byte offsets from the start of the page that holds the first instruction (the *head's page*); other pages lie
-before or behind it. Direct jumps and calls are followed; a return goes on behind the calls that the region contains.
+before or behind it. Direct jumps and calls are followed, others to where they have been seen to lead; a return goes on
+behind the calls that the region contains.
 Code that the hart has not reached yet is left out: an exit there costs little, translating what never runs costs a lot.
 """
 

@@ -2,8 +2,8 @@
 
 A hart's request names pages of its decode cache. Nobody stops the hart while they are read: a page may be replaced by
 another one, even while it is copied, or instructions be reached meanwhile. That does no harm, since what is made of it
-is found by content: a region of bytes that lie nowhere is never put to use, and bits only decide what is
-worth while. The same holds for where jumps went: a region compares.
+is found by content: a region of bytes that lie nowhere is never put to use, and bits only decide what is worth while.
+The same holds for where jumps went: a region compares.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from mpemu.layout import CODE_PAGE, CODE_PAGES_SIZE, JUMP, JUMPS, JUMPS_START, P
 
 SLOTS = PAGE // 2
 ALL_REACHED = (1 << SLOTS) - 1
-LEAST_COUNT = 1024
-"""Computed jumps that have left regions less often are not worth a guess."""
+LEAST_COUNT = 4096
+"""Computed jumps that have left regions less often are not worth a guess: one in 1,024 instructions by the time that a
+place is very hot."""
 LEAST_SHARE, MOST_TARGETS = 32, 16
 """One in how many times a jump must have led to a place to be guessed to go there; and to how many places at most."""
 _JUMPS = struct.Struct("<QQQ")
