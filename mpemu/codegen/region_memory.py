@@ -75,6 +75,7 @@ class RegionMemory:
         to leave."""
         b = self._b
         inside, outside, known, join = (b.label() for _ in range(4))
+        base = Value(base.raw, 64, b)  # pc may be computed anew wherever it is asked for
         found = self._found.get(str(base.raw))
         distance: Value | None = None
         if self.windowed:

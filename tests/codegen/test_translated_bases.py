@@ -40,6 +40,7 @@ BODIES = {
     "writes": store("sd", 8) + store("sd", 0) + store("sb", -1) + store("sw", 2044) + store("sd", -8),
     "both": load("ld", 16) + store("sd", 8) + load("ld", 8) + store("sh", -2) + load("lhu", -2) + load("ld", 4),
     "base changes": load("ld", 0) + asm("addi", rd=A2, rs1=A2, imm=8) + load("ld", 0) + store("sd", -8),
+    "base is pc": asm("auipc", rd=A3, imm=0) + load("ld", 0, A3) + load("lwu", 4, A3) + load("ld", 8),
     "base is lost": load("ld", 8) + asm("ld", rd=A2, rs1=A2, imm=0) + asm("add", rd=A2, rs1=A2, rs2=A3) + load("ld", 0),
 }
 
