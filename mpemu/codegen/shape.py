@@ -24,6 +24,8 @@ MAX_INSNS = 500
 """Guest instructions in a region."""
 MAX_PAGES = 8
 MAX_ENTRIES = 64
+FARTHEST = 1 << 30
+"""Bytes: what is farther away counts as unknown. Places then fit into 32 bits."""
 LINK_REGISTERS = (1, 5)
 """x1 and x5: jumps through them are returns (unprivileged ISA, 2.5.1)."""
 
@@ -233,7 +235,8 @@ class Shape:
         """Of a jalr directly behind the auipc of its register."""
         before = self.steps.get(at - 4)
         if before and before.insn.name == "auipc" and before.operands["rd"] == operands["rs1"] != 0:
-            return (at - 4 + before.operands["imm"] + operands["imm"]) & ~1
+            target = (at - 4 + before.operands["imm"] + operands["imm"]) & ~1
+            return target if abs(target) < FARTHEST else None
         return None
 
     def _only_waits(self, jump: Step) -> bool:

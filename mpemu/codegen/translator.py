@@ -181,7 +181,12 @@ class Translator:
         if job.kind.tier != QUICK:
             return self.compilers.submit(job)
         if self.stitcher:
-            self.done(job, self.stitcher.unit(job.code, job.head, job.kind))
+            result: Unit | str
+            try:
+                result = self.stitcher.unit(job.code, job.head, job.kind)
+            except Exception as error:  # as with compilers: one region is lost, not the translator
+                result = " ".join(f"{type(error).__name__}: {error}".split())
+            self.done(job, result)
         return True
 
     def _is_known(self, request: Request) -> bool:

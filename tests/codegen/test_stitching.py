@@ -89,6 +89,13 @@ def test_immediates_at_their_limits_fit_their_holes() -> None:
             assert stitch(asm(name, rd=A0, imm=imm, **fields) * 2).code
 
 
+@pytest.mark.parametrize("imm", [-(1 << 31), -(1 << 30) - 4096, -4096, 0, 1 << 30, (1 << 31) - 4096])
+def test_a_call_of_what_is_far_away(imm: int) -> None:
+    for offset in (-2048, 2046):
+        call = asm("auipc", rd=A0, imm=imm) + asm("jalr", rd=1, rs1=A0, imm=offset)
+        assert stitch(call, PAGE - 8).instructions == stitch(call).instructions == 2
+
+
 def test_no_llvm() -> None:
     """The translator itself makes them, in a process that is light."""
     program = "import mpemu.codegen.translator, sys; sys.exit('llvmlite' in sys.modules)"

@@ -35,7 +35,7 @@ from mpemu.layout import (
     REQUESTS,
     TRANSLATOR,
 )
-from mpemu.unit import BEST, Unit, page_digest
+from mpemu.unit import BEST, QUICK, Kind, Unit, page_digest
 
 LIMIT = 1 << 30
 ADDRESS = 0xFFFF_FFC0_0000_0000
@@ -99,6 +99,7 @@ class Bench:
         reached: Mapping[int, int] | None = None,
         left: tuple[int, int] | None = None,
         jump: int = 0,
+        kind: Kind = BEST,
     ) -> list[Job]:
         """Request (offset, page)s, of pages at ADDRESS: what compilers were asked for. ``around``: pages by distance;
         ``reached``: bits by page, else all; ``left``: distance and offset of the entry of the region that leads there;
@@ -108,7 +109,7 @@ class Bench:
             self.has_decoded(number, (reached or {}).get(number, ALL_REACHED))
         for slot, (offset, number) in enumerate(places):
             request = self.requests[slot]
-            request.hart, request.offset, request.rank, request.page = 1, offset, BEST.rank, number
+            request.hart, request.offset, request.rank, request.page = 1, offset, kind.rank, number
             request.count, request.address, request.left_jump = len(others), ADDRESS, jump
             for index, (distance, other) in enumerate(others.items()):
                 request.around[index] = distance << 32 | other
@@ -155,6 +156,19 @@ def test_what_was_in_vain_is_not_tried_again(result: Unit | str, capfd: pytest.C
     assert bench.view.published == bench.view.units_translated == 0
     assert bench.view.failed == isinstance(result, str)
     assert ("LLVM is unhappy" in capfd.readouterr().err) == isinstance(result, str)
+
+
+class Breaks:
+    def unit(self, code: Surroundings, head: int, kind: Kind) -> Unit:
+        raise ValueError("no such\nhole")
+
+
+def test_a_region_that_can_not_be_put_together_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(None)
+    bench.translator.stitcher = Breaks()
+    assert bench.jobs_for((2, 1), kind=Kind(QUICK)) == []
+    assert bench.view.failed == 1 and "no such hole" in capfd.readouterr().err
+    assert bench.jobs_for((2, 1), kind=Kind(QUICK)) == [] and bench.view.failed == 1, "once"
 
 
 def test_a_unit_of_several_pages_is_known_where_all_of_them_are() -> None:
