@@ -7,13 +7,16 @@ LLVM. The technique is known as copy and patch (Xu and Kjolstad, OOPSLA 2021).
 
 A stencil has the signature of a handler (handlers.py) and ends in jumps to symbols of :class:`Exit`. Guest registers
 stay in the hart's struct. %rp is the record by which the region was entered, and %cnt lacks the instructions since the
-last *count*: instructions that look at it have a hole for that.
+last *count*: instructions that look at it have a hole for that. A sixth argument, %last, is the value of the integer
+register that was written last; for operands that are this register there are stencils that take it from there, as it
+would be some cycles on its way through memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpemu.codegen.core import SINK, NeedsSlow
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter, ImmediateField, PcValue, RelativeTarget
@@ -82,16 +85,36 @@ _SIGNED, _UNSIGNED = (-(1 << 31), 1 << 31), (0, 1 << 31)
 """What a hole may hold: a bound that is exclusive."""
 
 
-def forms(insn: Insn) -> list[Variant]:
-    """The stencils that an instruction may have, most specific first."""
+LAST_ARGUMENT = ", i64 %last"
+_TAKES_LAST = ("rs1", "rs2")
+
+
+class Form(NamedTuple):
+    """A stencil that an instruction may have; ``last``: the operands that are %last."""
+
+    variant: Variant
+    last: frozenset[str] = frozenset()
+
+    @property
+    def symbol(self) -> str:
+        return ".".join([f"t_{self.variant.symbol}", *sorted(self.last)])
+
+
+def forms(insn: Insn) -> list[Form]:
+    """The stencils that an instruction may have where no operand is %last, most specific first."""
     special = {"jalr": (RETURN,)}.get(insn.name, ())
     truncating = ({"rm": RTZ},) if "rm" in insn.operands else ()
     fixed_operands = (*special, *specialisations(insn), *truncating, {})
-    return [Variant(insn, LENGTH, "", tuple(fixed.items())) for fixed in fixed_operands]
+    return [Form(Variant(insn, LENGTH, "", tuple(fixed.items()))) for fixed in fixed_operands]
 
 
-def variant_symbol(variant: Variant) -> str:
-    return f"t_{variant.symbol}"
+def with_last(form: Form) -> list[Form]:
+    """The same with operands that are %last. (Computed jumps leave to handlers, whose signature lacks it.)"""
+    fixed = dict(form.variant.fixed)
+    names = [name for name in _TAKES_LAST if name in form.variant.insn.operands and name not in fixed]
+    subsets = [names[:1], names[1:], names] if len(names) == 2 else [names]
+    is_computed = form.variant.insn.name == "jalr"
+    return [Form(form.variant, frozenset(subset)) for subset in subsets if subset and not is_computed]
 
 
 def glue_symbol(glue: Glue) -> str:
@@ -128,8 +151,12 @@ class _RegisterHole(Value):
 class _Registers:
     """``h.x`` or ``h.f``: the hart's struct, by holes."""
 
-    def __init__(self, b: Builder, item: str) -> None:
-        self._b, self._item = b, item
+    def __init__(self, b: Builder, item: str, last: Collection[str] = ()) -> None:
+        self._b, self._item, self._last = b, item, last
+        self.written: Value | None = None
+        """What rd has been set to, once; where that depends on something it is not known."""
+        self._writes = 0
+        self.conditional = 0
 
     def _place(self, index: Operand) -> str:
         if isinstance(index, int):
@@ -141,20 +168,25 @@ class _Registers:
     def __getitem__(self, index: Operand) -> Value:
         if isinstance(index, _RegisterHole) and index.name == "rd":
             index = _RegisterHole(Hole.RD_BEFORE, self._b)
+        if isinstance(index, _RegisterHole) and index.name in self._last:
+            return Value("%last", 64, self._b)
         return self._b.load(self._place(index))
 
     def __setitem__(self, index: Operand, value: Value) -> None:
-        if index != 0 if isinstance(index, int) else True:
-            self._b.store(self._place(index), value)
+        if self._b.muted or (isinstance(index, int) and index == 0):
+            return
+        self._b.store(self._place(index), value)
+        self._writes += 1
+        self.written = value if self._writes == 1 and not self.conditional else None
 
 
 class StencilEmitter(HandlerEmitter):
     """The Hart protocol while a stencil is compiled."""
 
-    def __init__(self, b: Builder, isa: IsaSpec, variant: Variant, symbols: dict[str, int]) -> None:
-        super().__init__(b, isa, variant, fast=True)
+    def __init__(self, b: Builder, isa: IsaSpec, form: Form, symbols: dict[str, int]) -> None:
+        super().__init__(b, isa, form.variant, fast=True)
         self._symbols = symbols
-        self.x: Any = _Registers(b, "x")
+        self.x: Any = _Registers(b, "x", form.last)
         self.f: Any = _Registers(b, "f")
         page = define_page(b)
         self._pc = PcValue((page + self._at(Hole.AT)).raw, self)
@@ -178,19 +210,31 @@ class StencilEmitter(HandlerEmitter):
     def next_pc(self) -> Value:
         return self._next_pc
 
-    def to(self, symbol: Exit) -> None:
-        self.b.declare(f"declare {CC} i64 @{symbol}(ptr, ptr, i64, ptr, ptr)")
-        self.tail(f"@{symbol}", "%rp", "%cnt")
+    def when(self, condition: Value, likely: bool | None = None) -> Any:
+        return _Conditional(self.x, super().when(condition, likely))
+
+    def otherwise(self) -> Any:
+        return _Conditional(self.x, super().otherwise())
+
+    def to(self, symbol: Exit, cnt: str = "%cnt", last: str = "%last") -> None:
+        go_on(self.b, symbol, cnt, last)
 
     def finish(self) -> None:
         if not self.b.terminated:
-            self.to(Exit.NEXT)
+            self.to(Exit.NEXT, last=self._last())
+
+    def _last(self) -> str:
+        """What %last is behind the instruction."""
+        if "rd" not in self.variant.insn.operands or dict(self.variant.fixed).get("rd") == 0:
+            return "%last"
+        written = self.x.written
+        return str((self.x[_RegisterHole("rd", self.b)] if written is None else written).raw)
 
     def jump(self, target: Value) -> None:
         if self.b.muted:
             return
         if isinstance(target, RelativeTarget):
-            self.to(Exit.TAKEN)
+            self.to(Exit.TAKEN, last=self._last())
             return
         exits = RegionExits(self.b, self._symbols, entered=Value(0, 64))
         exits.comes_from(self.pc)
@@ -222,6 +266,29 @@ class StencilEmitter(HandlerEmitter):
         return self.s.slice_end + Value("%cnt", 64, self.b) + self._at(Hole.COUNT)
 
 
+class _Conditional:
+    """A `when` in which registers may be written, or not."""
+
+    def __init__(self, registers: _Registers, inner: Any) -> None:
+        self._registers, self._inner = registers, inner
+
+    def __enter__(self) -> None:
+        self._registers.conditional += 1
+        self._inner.__enter__()
+
+    def __exit__(self, *exc: Any) -> Any:
+        self._registers.conditional -= 1
+        return self._inner.__exit__(*exc)
+
+
+def go_on(b: Builder, symbol: Exit, cnt: str = "%cnt", last: str = "%last") -> None:
+    """Behind a stencil."""
+    b.declare(f"declare {CC} i64 @{symbol}(ptr, ptr, i64, ptr, ptr, i64)")
+    arguments = f"ptr %st, ptr %rp, i64 {cnt}, ptr %tlb, ptr %tbl, i64 {last}"
+    result = b.op(f"musttail call {CC} i64 @{symbol}({arguments})")
+    b.terminate(f"ret i64 {result}")
+
+
 def define_page(b: Builder) -> Value:
     """%page: the address of the head's page."""
     pc = (b.from_pointer("%rp") - b.load(b.pointer("%st", HART.offset["delta"]))).sra(3)
@@ -229,15 +296,14 @@ def define_page(b: Builder) -> Value:
     return Value("%page", 64, b)
 
 
-def _function(module: Module, symbol: str) -> Builder:
+def _function(module: Module, symbol: str, last: str = LAST_ARGUMENT) -> Builder:
     # optsize: conditional jumps lead straight to other functions
-    return Builder(module, f'dso_local {CC} i64 @"{symbol}"({ARGUMENTS})', "nounwind optsize")
+    return Builder(module, f'dso_local {CC} i64 @"{symbol}"({ARGUMENTS}{last})', "nounwind optsize")
 
 
-def _compile_glue(module: Module, isa: IsaSpec, symbols: dict[str, int]) -> list[str]:
+def _compile_glue(module: Module) -> list[str]:
     for glue in Glue:
         b = _function(module, glue_symbol(glue))
-        h = StencilEmitter(b, isa, Variant(INSNS["addi"], LENGTH), symbols)
         count = "%cnt"
         match glue:
             case Glue.ENTER:
@@ -247,13 +313,12 @@ def _compile_glue(module: Module, isa: IsaSpec, symbols: dict[str, int]) -> list
             case Glue.COUNT:
                 count = b.binary("add", "%cnt", _hole(b, Hole.COUNT), 64)
             case Glue.LOOK:
-                go_on, attend = b.label(), b.label()
-                b.branch_if(undisturbed(b, Value("%cnt", 64, b)), go_on, attend, True)
+                fine, attend = b.label(), b.label()
+                b.branch_if(undisturbed(b, Value("%cnt", 64, b)), fine, attend, True)
                 b.place(attend)
-                h.to(Exit.TAKEN)
-                b.place(go_on)
-        b.declare(f"declare {CC} i64 @{Exit.NEXT}(ptr, ptr, i64, ptr, ptr)")
-        h.tail(f"@{Exit.NEXT}", "%rp", count)
+                go_on(b, Exit.TAKEN)
+                b.place(fine)
+        go_on(b, Exit.NEXT, count)
         module.define(b)
     return [glue_symbol(glue) for glue in Glue]
 
@@ -262,7 +327,7 @@ def _compile_leaves(module: Module, symbols: dict[str, int]) -> list[str]:
     made = []
     for kind in Leave:
         for far in (False, True):
-            b = _function(module, leave_symbol(kind, far))
+            b = _function(module, leave_symbol(kind, far), last="")
             page, at = define_page(b), Value(_hole(b, Hole.AT), 64, b)
             exits = RegionExits(b, symbols, entered=Value(0, 64))
             count = Value(b.binary("add", "%cnt", _hole(b, Hole.COUNT), 64), 64, b)
@@ -274,21 +339,26 @@ def _compile_leaves(module: Module, symbols: dict[str, int]) -> list[str]:
     return made
 
 
+def _compile(module: Module, isa: IsaSpec, form: Form, symbols: dict[str, int]) -> bool:
+    """Whether there can be such a stencil."""
+    b = _function(module, form.symbol, "" if form.variant.insn.name == "jalr" else LAST_ARGUMENT)
+    try:
+        h = StencilEmitter(b, isa, form, symbols)
+        h.emit()
+        h.finish()
+    except NeedsSlow:
+        return False
+    module.define(b)
+    return True
+
+
 def stencils_ir(isa: IsaSpec, symbols: dict[str, int]) -> tuple[str, tuple[str, ...]]:
     """IR of all stencils for ``isa``, and their symbols. ``symbols``: the interpreter's, by offset from its start."""
     module = Module()
-    made = _compile_glue(module, isa, symbols) + _compile_leaves(module, symbols)
+    made = _compile_glue(module) + _compile_leaves(module, symbols)
     for insn in INSNS.values():
         if insn.ext not in isa.extensions:
             continue
-        for variant in forms(insn):
-            b = _function(module, variant_symbol(variant))
-            try:
-                h = StencilEmitter(b, isa, variant, symbols)
-                h.emit()
-                h.finish()
-            except NeedsSlow:
-                continue
-            module.define(b)
-            made.append(variant_symbol(variant))
+        for form in forms(insn):
+            made += [one.symbol for one in (form, *with_last(form)) if _compile(module, isa, one, symbols)]
     return module.text(), tuple(made)

@@ -17,6 +17,7 @@ from mpemu.codegen.shape import Shape, Source, Step
 from mpemu.codegen.stencils import (
     CONSTANT,
     Exit,
+    Form,
     Glue,
     Hole,
     Leave,
@@ -24,7 +25,6 @@ from mpemu.codegen.stencils import (
     glue_symbol,
     leave_symbol,
     register_hole,
-    variant_symbol,
 )
 from mpemu.codegen.surroundings import Surroundings
 from mpemu.codegen.tight import tight_distance_on
@@ -83,18 +83,23 @@ class Stitcher:
         jump = stencils.get(glue_symbol(Glue.GO), Stencil(b"", ()))
         self.go = _split(jump.code, jump.patches, self.host)
         self._filled: dict[tuple[object, ...], bytes] = {}
-        self._forms: dict[str, list[tuple[tuple[tuple[str, int], ...], str]]] = {}
+        self._forms: dict[str, list[Form]] = {}
 
     def form(self, insn: Insn, operands: Mapping[str, int]) -> str | None:
         """The stencil for an instruction, None if it has none."""
         known = self._forms.get(insn.name)
         if known is None:
-            made = [(variant.fixed, variant_symbol(variant)) for variant in forms(insn)]
-            known = self._forms[insn.name] = [(fixed, name) for fixed, name in made if name in self.parts]
-        for fixed, name in known:
-            if all(operands[field] == value for field, value in fixed):
-                return name
+            known = self._forms[insn.name] = [form for form in forms(insn) if form.symbol in self.parts]
+        for form in known:
+            if all(operands[field] == value for field, value in form.variant.fixed):
+                return form.symbol
         return None
+
+    def with_last(self, name: str, operands: Mapping[str, int], last: int) -> str:
+        """The stencil instead of ``name`` where register ``last`` was written last."""
+        same = [field for field in ("rs1", "rs2") if operands.get(field) == last]
+        better = ".".join([name, *same]) if same else name
+        return better if better in self.parts else name
 
     def filled(self, part: _Part, holes: Mapping[str, int]) -> bytes:
         """Its code, with constants."""
@@ -180,6 +185,10 @@ class _Region:
         """Labels that are referred to, and not part of the blocks."""
         self._fixups: list[tuple[Patch, int, Hashable]] = []
         self.origins: list[Origin] = []
+        self._before: int | None = None
+        """The block before."""
+        self._last_written = 0
+        """The integer register that was written last, 0: it is not known."""
 
     def define(self, rank: int) -> tuple[int, ...]:
         """The offsets of the entries."""
@@ -209,6 +218,9 @@ class _Region:
 
     # -- blocks
     def _block(self, leader: int, following: int | None) -> None:
+        if self._shape.predecessors[leader] != {self._before} or leader in self._shape.entries:
+            self._last_written = 0
+        self._before = leader
         count = 0
         step = None
         for step in self._shape.block(leader):
@@ -272,6 +284,9 @@ class _Region:
     def _step(self, step: Step, count: int, exits: Mapping[Exit, Hashable]) -> None:
         name = self._names[_key(step)]
         assert name is not None
+        if self._last_written:
+            name = self._stitcher.with_last(name, step.operands, self._last_written)
+        self._last_written = step.operands.get("rd", self._last_written)
         self.origins.append(Origin(len(self.code), step.at))
         part = self._stitcher.parts[name]
         if part.same:

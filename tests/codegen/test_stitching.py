@@ -9,7 +9,7 @@ import pytest
 
 from mpemu.codegen.host import native
 from mpemu.codegen.records import Variant
-from mpemu.codegen.stencils import Exit, Glue, Hole, Leave, forms, glue_symbol, leave_symbol, variant_symbol
+from mpemu.codegen.stencils import Exit, Glue, Hole, Leave, forms, glue_symbol, leave_symbol
 from mpemu.codegen.stitching import ALIGNMENT, Stitcher
 from mpemu.codegen.surroundings import Surroundings
 from mpemu.isa.profiles import IsaSpec
@@ -43,11 +43,21 @@ def test_what_has_a_fast_handler_has_a_stencil() -> None:
         for way in ("", "fwd")
         if insn.ext in ISA.extensions and f"f_{Variant(insn, 4, way).symbol}" in symbols
     }
-    stitched = {insn.name for insn in INSNS.values() for form in forms(insn) if variant_symbol(form) in stencils}
+    stitched = {insn.name for insn in INSNS.values() for form in forms(insn) if form.symbol in stencils}
     assert len(stitched) > 200
     assert fast - stitched == LEFT_TO_THE_INTERPRETER
     assert {glue_symbol(glue) for glue in Glue} <= stencils.keys()
     assert {leave_symbol(kind, far) for kind in Leave for far in (False, True)} <= stencils.keys()
+
+
+def test_what_was_written_last_is_taken_from_its_register() -> None:
+    step = asm("add", rd=A0, rs1=A0, rs2=A1)
+    names = {
+        step_last: Stitcher(ISA, blob().stencils).with_last("t_add_4", {"rd": A0, "rs1": A0, "rs2": A1}, step_last)
+        for step_last in (A0, A1, 12)
+    }
+    assert names == {A0: "t_add_4.rs1", A1: "t_add_4.rs2", 12: "t_add_4"}
+    assert len(stitch(step * 3).code) < len(stitch((step + asm("addi", rd=12, rs1=0, imm=0)) * 3).code)
 
 
 def test_holes_are_constants_and_exits_are_not() -> None:
