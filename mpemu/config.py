@@ -159,7 +159,7 @@ class EngineConfig(Section):
         description="samples (of 8192 instructions) at one place that make it worth a quick translation",
     )
     very_hot: int = Field(
-        512,
+        2048,
         ge=1,
         le=4000,
         description="samples that make it worth an optimised one; not above hot: the quick one is left out",
