@@ -88,6 +88,7 @@ class Translation:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            process_group=0,  # Ctrl-C is for the coordinator, also before this process can ignore it
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), COORDINATOR: str(os.getpid())},
         )
         self._pidfd = os.pidfd_open(self._process.pid)

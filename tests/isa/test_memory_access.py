@@ -58,13 +58,14 @@ def test_store_at_any_alignment_touches_nothing_else(name: str, offset: int) -> 
 
 
 @pytest.mark.parametrize(("name", "expected"), [("ld", LOAD_FAULT), ("sd", STORE_FAULT)])
-@pytest.mark.parametrize("address", [END - 4, END, 0, RAM - 8])
-def test_an_access_beyond_ram_faults_and_changes_nothing(name: str, expected: int, address: int) -> None:
+@pytest.mark.parametrize(("address", "reported"), [(END - 4, END), (END, END), (0, 0), (RAM - 8, RAM - 8)])
+def test_an_access_beyond_ram_faults_and_changes_nothing(name: str, expected: int, address: int, reported: int) -> None:
+    """mtval has the part of a misaligned access that is not there (privileged spec, 3.1.16)."""
     (hart,) = machine()
     before = bytes(hart.bus.ram)
     hart.x.values[5:7] = 77, address
     execute(hart, name, **({"rd": 5} if name == "ld" else {"rs2": 5}), rs1=6, imm=0)
-    assert cause(hart) == (expected, address)
+    assert cause(hart) == (expected, reported)
     assert hart.x.values[5] == 77
     assert hart.bus.ram[4:] == before[4:]
 
