@@ -44,7 +44,7 @@ from mpemu.layout import (
     REQUESTS,
     TRANSLATOR,
 )
-from mpemu.unit import GENERATIONS, MAX_DISTANCE, OPTIMISED, QUICK, Kind
+from mpemu.unit import GENERATIONS, MAX_DISTANCE, OPTIMISED, Kind
 
 RANK_SIZE = 4
 """Bytes in front of a region's code that hold its rank."""
@@ -79,8 +79,11 @@ def warm(h: Native, record: Value, points: Value) -> None:
         h.ret(0)
     handler = h.get(h.at(record, HANDLER), 32).zext(64)
     enough, tier = h.local(h.s.hotness), h.local(h.s.first_tier)
+    has_window = h.get(h.at(h.s.regime, REGIME.offset["window_reads"])) != 0
     with h.when(handler.geu(h.s.regions_start)):
-        with h.when(_rank(h, handler).geu(Kind(OPTIMISED).rank)):
+        # what is optimised, but for any regime, is worth being made for a window, too
+        rank = _rank(h, handler)
+        with h.when(rank.geu(Kind(OPTIMISED).rank) & (_is_windowed(rank) | ~has_window)):
             h.ret(0)
         enough.set(h.s.hotness_2)
         tier.set(OPTIMISED)
@@ -93,7 +96,6 @@ def warm(h: Native, record: Value, points: Value) -> None:
     with h.when(was.clz().leu(now.clz())):
         h.ret(0)
     number = pool.udiv(RECORD_PAGE)
-    has_window = h.get(h.at(h.s.regime, REGIME.offset["window_reads"])) != 0
     windowed = has_window & (tier.get() == OPTIMISED)
     rank = ((tier.get() << 1) + windowed.zext(64)) * GENERATIONS
     by_exit = (points == POINTS_PER_EXIT).zext(64)
@@ -104,6 +106,11 @@ def warm(h: Native, record: Value, points: Value) -> None:
 def _rank(h: Native, handler: Value) -> Value:
     """Of a region, by its handler offset."""
     return h.get(h.at(h.s.handlers, handler - RANK_SIZE), 32).zext(64)
+
+
+def _is_windowed(rank: Value) -> Value:
+    """1 bit: of Kind.rank."""
+    return (rank.udiv(GENERATIONS) & 1) != 0
 
 
 @native
@@ -226,24 +233,26 @@ def refit(h: Native, record: Value) -> None:
     with h.when(page == 0):
         h.ret(0)
 
-    for tier in (OPTIMISED, QUICK):
+    best, code_of_best = h.local(0), h.local(0)
 
-        def look(index: Value, entry: str, wanted: int = Kind(tier).rank) -> None:
-            places, count, rank = (
-                h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64)
-                for name in ("places", "count", "rank")
-            )
+    def look(index: Value, entry: str) -> None:
+        places, count, rank = (
+            h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64) for name in ("places", "count", "rank")
+        )
 
-            def compare(i: Value) -> None:
-                place, code = _region_place(h, places, i)
-                with h.when(place == offset):
-                    h.put(h.at(record, HANDLER), code)
-                    h.ret(1)
+        def compare(i: Value) -> None:
+            place, code = _region_place(h, places, i)
+            with h.when(place == offset):
+                best.set(rank)
+                code_of_best.set(code.zext(64))
 
-            with h.when(rank.udiv(GENERATIONS) == wanted // GENERATIONS):
-                for_each(h, count, compare)
+        with h.when(~_is_windowed(rank) & rank.gtu(best.get())):  # of the same rank the newest is the first
+            for_each(h, count, compare)
 
-        _regions_of(h, page - 1, look)
+    _regions_of(h, page - 1, look)
+    with h.when(code_of_best.get() != 0):
+        h.put(h.at(record, HANDLER), code_of_best.get().lo(32))
+        h.ret(1)
     with h.when((after & (HEAT_ROUND // 4 - 1)) == POINTS_PER_SAMPLE):
         h.call("request_region", number, offset, Kind(OPTIMISED).rank, 0, 0)
 

@@ -7,7 +7,8 @@ goes there only if they are what it was made from, and leaves to what is there o
 record at which the interpreter, or another region, goes on:
 
 - *dispatch*: the next instruction is elsewhere, at a known place;
-- *jump*: at a computed address; if it does not lie ahead, look for interrupts and the end of the slice first;
+- *jump*, *return*: at a computed address; if it does not lie ahead, look for interrupts and the end of the slice first.
+  Where jumps lead is noted, for the translator to guess from (region_jumps.py);
 - *poll*: a back edge found an interrupt line or the end of the slice;
 - *interpret*, *miss*: this instruction is none for a region (a CSR), or needs more than the fast path (a device, a
   trap): the interpreter executes it.
@@ -25,7 +26,7 @@ from mpemu.codegen.core import NeedsSlow
 from mpemu.codegen.handlers import ARGUMENTS, CC
 from mpemu.codegen.ir import PLACES, Builder, Module
 from mpemu.codegen.records import PAGE_NUMBER, RECORD_PAGE, Variant
-from mpemu.codegen.region_exits import FAR, RegionExits, undisturbed
+from mpemu.codegen.region_exits import COMPUTED, FAR, RETURN, RegionExits, undisturbed
 from mpemu.codegen.region_memory import RegionMemory
 from mpemu.codegen.region_registers import Registers
 from mpemu.codegen.region_steps import PlaceInRegion, StepEmitter
@@ -240,7 +241,7 @@ class RegionContext:
 
     def _leave_by_jump(self, target: Value, source: int, retired: Value) -> None:
         self.exits.comes_from(PlaceInRegion(source, self))
-        self.leave("jump", target, retired)
+        self.leave(RETURN if self.region.steps[source].is_return else COMPUTED, target, retired)
 
     # -- entry
     def _entry(self) -> None:

@@ -41,8 +41,8 @@ HANDLED = {
 """By kind."""
 FAR = "far_"
 """Before the kind of an exit whose place lies on another page than the region's head."""
-COMPUTED = "jump"
-"""The kind whose place is an address; of others it is an offset in the head's page, unless they are far."""
+COMPUTED, RETURN = "jump", "return"
+"""The kinds whose place is an address; of others it is an offset in the head's page, unless they are far."""
 
 
 class RegionExits:
@@ -71,7 +71,7 @@ class RegionExits:
         self._b.branch(f"exit_{kind}")
 
     def comes_from(self, source: Value) -> None:
-        """Of the *jump* that is taken next: the address of the instruction that jumps."""
+        """Of the *jump* or *return* that is taken next: the address of the instruction that jumps."""
         self._b.store(self._source, source)
 
     def fp_dirty(self) -> None:
@@ -83,8 +83,8 @@ class RegionExits:
         entry.store(self._fp_written, 0)
 
     # -- behind it
-    def define(self, uses_fp: bool, notes_jumps: bool = True) -> None:
-        """The exits that were taken. ``notes_jumps``: the translator hears of computed jumps (region_jumps.py)."""
+    def define(self, uses_fp: bool) -> None:
+        """The exits that were taken."""
         b = self._b
         for kind in self._taken:
             b.place(f"exit_{kind}")
@@ -94,8 +94,8 @@ class RegionExits:
                     b.store(mstatus, b.load(mstatus) | FS)
             place, count = b.load(self._place), b.load(self._count)
             self._add("region_work", count - self._entered + REGION_VISIT)
-            if kind == COMPUTED or kind.startswith(FAR):
-                self._to_address(kind, place, count, notes_jumps)
+            if kind in (COMPUTED, RETURN) or kind.startswith(FAR):
+                self._to_address(kind, place, count)
             else:
                 self._to_record(kind, self._record(place), count)
 
@@ -121,11 +121,11 @@ class RegionExits:
         else:
             self._tail_to(HANDLED[kind].symbol, rp, count)
 
-    def _to_address(self, kind: str, target: Value, count: Value, notes_jumps: bool) -> None:
+    def _to_address(self, kind: str, target: Value, count: Value) -> None:
         b = self._b
-        if kind == COMPUTED:
+        if kind in (COMPUTED, RETURN):
             source = b.load(self._source)
-            often = is_often(note_jump(b, source, target)) if notes_jumps else None
+            often = is_often(note_jump(b, source, target)) if kind == COMPUTED else None
             with b.when(target.leu(source)):
                 disturbed = Value(undisturbed(b, count), 1, b) == 0
                 with b.when(disturbed, likely=False):

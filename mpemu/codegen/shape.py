@@ -87,7 +87,7 @@ class Step:
 
     @property
     def is_return(self) -> bool:
-        return self.is_computed and self.operands["rs1"] in LINK_REGISTERS
+        return self.is_computed and self.operands["rs1"] in LINK_REGISTERS and not self.is_call
 
 
 class Shape:
@@ -175,7 +175,10 @@ class Shape:
         return (step.target,)
 
     def _guess(self, jump: Step) -> tuple[int, ...]:
-        """Where a computed jump leads to."""
+        """Where a computed jump leads to. A function that is left for its callers takes none of them in: they have
+        regions of their own, which have it, and everything else that they call would come along."""
+        if jump.is_return:
+            return ()
         told = self._source.targets(jump.at)
         self.guesses.update((jump.at, place) for place in told)
         guesses = [place for place in told if not place % 2 and self._source.reached(place)]

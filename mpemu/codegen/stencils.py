@@ -22,7 +22,7 @@ from mpemu.codegen.core import SINK, NeedsSlow
 from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter, ImmediateField, PcValue, RelativeTarget
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import Variant, ordering_bits, specialisations
-from mpemu.codegen.region_exits import COMPUTED, FAR, RegionExits, undisturbed
+from mpemu.codegen.region_exits import COMPUTED, FAR, RETURN, RegionExits, undisturbed
 from mpemu.isa.fp import RTZ
 from mpemu.isa.hart import Operand
 from mpemu.isa.profiles import IsaSpec
@@ -78,7 +78,7 @@ class Leave(StrEnum):
     MISS = "miss"
 
 
-RETURN = {"rd": 0, "rs1": 1}
+RETURNS = {"rd": 0, "rs1": 1}
 """Operands of a jalr that returns from a function."""
 NEAR = "near_"
 _SIGNED, _UNSIGNED = (-(1 << 31), 1 << 31), (0, 1 << 31)
@@ -102,7 +102,7 @@ class Form(NamedTuple):
 
 def forms(insn: Insn) -> list[Form]:
     """The stencils that an instruction may have where no operand is %last, most specific first."""
-    special = {"jalr": (RETURN,)}.get(insn.name, ())
+    special = {"jalr": (RETURNS,)}.get(insn.name, ())
     truncating = ({"rm": RTZ},) if "rm" in insn.operands else ()
     fixed_operands = (*special, *specialisations(insn), *truncating, {})
     return [Form(Variant(insn, LENGTH, "", tuple(fixed.items()))) for fixed in fixed_operands]
@@ -239,9 +239,8 @@ class StencilEmitter(HandlerEmitter):
         exits = RegionExits(self.b, self._symbols, entered=Value(0, 64))
         exits.comes_from(self.pc)
         exits.goes_to(target, Value("%cnt", 64, self.b))
-        exits.take(COMPUTED)
-        # of returns an optimised region knows most, and notes the others
-        exits.define(uses_fp=False, notes_jumps=self.variant.fixed != tuple(RETURN.items()))
+        exits.take(RETURN if self.variant.fixed == tuple(RETURNS.items()) else COMPUTED)
+        exits.define(uses_fp=False)
 
     def _bail(self) -> None:
         if self._depth == 0:

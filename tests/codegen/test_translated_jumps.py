@@ -141,12 +141,16 @@ def test_a_target_behind_the_jump_and_one_before_it(program: Program) -> None:
 
 
 def test_a_return_to_a_caller_outside(program: Program) -> None:
-    """The region is that of the function; what it returns to calls it again."""
+    """A function's region does not take in where the function was called: what is hot there has a region that has the
+    function."""
     program.place(CODE, loop(call(0x400)))
     program.place(CODE + 0x400, adds(A0, 1), adds(A0, 2), RETURN)
     program.sum()
     program.has_jumped(SMALL + 0x408, SMALL + 4)
     program.translate(CODE + 0x400)
+    assert program.units[-1].instructions == 3
+    assert runs_inside(program) == (3 * TURNS, False)
+    program.translate(CODE)
     assert runs_inside(program) == (3 * TURNS, True)
 
 
