@@ -156,7 +156,7 @@ class HandlerEmitter(Core):
         """Fast form: start over in the slow one."""
         if self._depth == 0:
             raise NeedsSlow
-        self.tail(f"@{self.slow_symbol}", self.rp, self.cnt)
+        self._missed()
 
     def _slow_only(self) -> bool:
         """True if the caller shall emit nothing: the fast form gives up here, or the code is dead."""
@@ -416,6 +416,19 @@ class HandlerEmitter(Core):
         if not self._slow_only():
             with self.when(self.call("wait_on_reservation", int(short)) != 0):
                 self.tail("@h_spin", self.next_record(), self.retired())
+
+
+class RegionEmitter(HandlerEmitter):
+    """A fast form in a region of either tier: what it can't do is left to the interpreter."""
+
+    def pause(self) -> None:
+        raise NeedsSlow
+
+    def leave_for_exact_fp(self, branch: bool) -> None:
+        """Rounding modes that the host lacks are the interpreter's."""
+        if not branch:
+            raise NeedsSlow
+        self._missed()
 
 
 EmitterFactory = Callable[..., HandlerEmitter]

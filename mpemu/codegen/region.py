@@ -26,7 +26,7 @@ from mpemu.codegen.core import NeedsSlow
 from mpemu.codegen.handlers import ARGUMENTS, CC
 from mpemu.codegen.ir import PLACES, Builder, Module
 from mpemu.codegen.records import PAGE_NUMBER, RECORD_PAGE, Variant
-from mpemu.codegen.region_exits import COMPUTED, FAR, RETURN, RegionExits, undisturbed
+from mpemu.codegen.region_exits import COMPUTED, FAR, RETURN, RegionExits, define_page, entered_at, undisturbed
 from mpemu.codegen.region_memory import RegionMemory
 from mpemu.codegen.region_registers import Registers
 from mpemu.codegen.region_steps import PlaceInRegion, StepEmitter
@@ -248,10 +248,8 @@ class RegionContext:
         entry = self.b.sibling()
         entry.store(self.count, Value("%cnt", 64, entry))
         entry.store(entry.pointer("%st", HART.offset["rp"]), entry.from_pointer("%rp"))
-        delta = entry.load(entry.pointer("%st", HART.offset["delta"]))
-        pc = (entry.from_pointer("%rp") - delta).sra(3)
-        entry.line(f"%page = and i64 {pc.raw}, {-PAGE}")
-        self._check_pages(entry)
+        pc = entered_at(entry)
+        self._check_pages(entry, define_page(entry, pc))
         self.memory.enter(entry, "windowless")
         self.x.enter(entry)
         self.f.enter(entry)
@@ -275,10 +273,9 @@ class RegionContext:
             entry.branch(first)
         self.b.prologue(entry)
 
-    def _check_pages(self, entry: Builder) -> None:
+    def _check_pages(self, entry: Builder, page: Value) -> None:
         """Find out which of the pages around are those that the region was made from. (None of this changes before the
         region is left.)"""
-        page = Value("%page", 64, entry)
         others = self._other_pages
         if others:
             self.module.declare(f"@{PAGE_NUMBERS} = dso_local global [{len(others)} x i32] zeroinitializer")

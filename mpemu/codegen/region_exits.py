@@ -107,8 +107,7 @@ class RegionExits:
     def _record(self, place: Value) -> str:
         """The record at ``place`` of the head's page, from that of the entry."""
         b = self._b
-        pc = (b.from_pointer("%rp") - b.load(b.pointer("%st", HART.offset["delta"]))).sra(3)
-        return b.pointer("%rp", (place - (pc & (PAGE - 1))) * SCALE)
+        return b.pointer("%rp", (place - (entered_at(b) & (PAGE - 1))) * SCALE)
 
     def _to_record(self, kind: str, rp: str, count: Value) -> None:
         b = self._b
@@ -168,6 +167,17 @@ class RegionExits:
         b = self._b
         result = b.op(f"musttail call {CC} i64 {target}(ptr %st, ptr {rp}, i64 {count.raw}, ptr %tlb, ptr %tbl)")
         b.terminate(f"ret i64 {result}")
+
+
+def entered_at(b: Builder) -> Value:
+    """The address at which the region was entered."""
+    return (b.from_pointer("%rp") - b.load(b.pointer("%st", HART.offset["delta"]))).sra(3)
+
+
+def define_page(b: Builder, pc: Value) -> Value:
+    """%page: the address of the head's page, in which the region was entered at ``pc``."""
+    b.line(f"%page = and i64 {pc.raw}, {-PAGE}")
+    return Value("%page", 64, b)
 
 
 def undisturbed(b: Builder, retired: Value) -> Any:

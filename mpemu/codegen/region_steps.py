@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mpemu.codegen.core import Core, NeedsSlow, StateFields
-from mpemu.codegen.handlers import HandlerEmitter
+from mpemu.codegen.core import Core, StateFields
+from mpemu.codegen.handlers import RegionEmitter
 from mpemu.codegen.records import Variant, ordering_bits
 from mpemu.codegen.shape import Step
 from mpemu.codegen.tight import tight_distance_on
@@ -47,7 +47,7 @@ class _FpState(StateFields):
         return super().__getattr__(name)
 
 
-class StepEmitter(HandlerEmitter):
+class StepEmitter(RegionEmitter):
     """The Hart protocol for one step: operands are ints, registers are the region's."""
 
     def __init__(self, context: RegionContext, step: Step) -> None:
@@ -82,11 +82,6 @@ class StepEmitter(HandlerEmitter):
     def next_pc(self) -> Value:
         return PlaceInRegion(self._step.behind, self._context)
 
-    def _bail(self) -> None:
-        if self._depth == 0:
-            raise NeedsSlow
-        self._missed()
-
     def jump(self, target: Value) -> None:
         if self.b.muted:
             return
@@ -99,15 +94,6 @@ class StepEmitter(HandlerEmitter):
             context.go(step.target, retired, look=step.closes_loop)
         else:
             context.jump_to(target, step.at, retired)
-
-    def pause(self) -> None:
-        raise NeedsSlow
-
-    def leave_for_exact_fp(self, branch: bool) -> None:
-        """Rounding modes that the host lacks are the interpreter's."""
-        if not branch:
-            raise NeedsSlow
-        self._missed()
 
     def _missed(self) -> None:
         self._context.leave("miss", self._step.at, self._context.retired())

@@ -14,21 +14,21 @@ would be some cycles on its way through memory.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from mpemu.codegen.core import SINK, NeedsSlow
-from mpemu.codegen.handlers import ARGUMENTS, CC, HandlerEmitter, ImmediateField, PcValue, RelativeTarget
+from mpemu.codegen.handlers import ARGUMENTS, CC, ImmediateField, PcValue, RegionEmitter, RelativeTarget
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.records import Variant, ordering_bits, specialisations
-from mpemu.codegen.region_exits import COMPUTED, FAR, RETURN, RegionExits, undisturbed
+from mpemu.codegen.region_exits import COMPUTED, FAR, RETURN, RegionExits, define_page, entered_at, undisturbed
 from mpemu.isa.fp import RTZ
 from mpemu.isa.hart import Operand
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import F_FIELDS, INSNS, X_FIELDS, Insn
 from mpemu.isa.value import Value
-from mpemu.layout import HART, PAGE
+from mpemu.layout import HART
 
 LENGTH = 4
 """Stencils don't depend on an instruction's length: where it matters there is a hole."""
@@ -87,17 +87,28 @@ _SIGNED, _UNSIGNED = (-(1 << 31), 1 << 31), (0, 1 << 31)
 
 LAST_ARGUMENT = ", i64 %last"
 _TAKES_LAST = ("rs1", "rs2")
+"""In the order of symbols."""
 
 
 class Form(NamedTuple):
     """A stencil that an instruction may have; ``last``: the operands that are %last."""
 
     variant: Variant
-    last: frozenset[str] = frozenset()
+    last: tuple[str, ...] = ()
 
     @property
     def symbol(self) -> str:
-        return ".".join([f"t_{self.variant.symbol}", *sorted(self.last)])
+        return last_symbol(f"t_{self.variant.symbol}", self.last)
+
+
+def last_symbol(symbol: str, last: Iterable[str]) -> str:
+    """Of the stencil instead of ``symbol`` with those operands that are %last."""
+    return ".".join([symbol, *last])
+
+
+def are_last(operands: Mapping[str, int], register: int) -> list[str]:
+    """The operands that are %last if ``register`` was written last."""
+    return [name for name in _TAKES_LAST if operands.get(name) == register]
 
 
 def forms(insn: Insn) -> list[Form]:
@@ -114,7 +125,7 @@ def with_last(form: Form) -> list[Form]:
     names = [name for name in _TAKES_LAST if name in form.variant.insn.operands and name not in fixed]
     subsets = [names[:1], names[1:], names] if len(names) == 2 else [names]
     is_computed = form.variant.insn.name == "jalr"
-    return [Form(form.variant, frozenset(subset)) for subset in subsets if subset and not is_computed]
+    return [Form(form.variant, tuple(subset)) for subset in subsets if subset and not is_computed]
 
 
 def glue_symbol(glue: Glue) -> str:
@@ -180,7 +191,7 @@ class _Registers:
         self.written = value if self._writes == 1 and not self.conditional else None
 
 
-class StencilEmitter(HandlerEmitter):
+class StencilEmitter(RegionEmitter):
     """The Hart protocol while a stencil is compiled."""
 
     def __init__(self, b: Builder, isa: IsaSpec, form: Form, symbols: dict[str, int]) -> None:
@@ -188,10 +199,10 @@ class StencilEmitter(HandlerEmitter):
         self._symbols = symbols
         self.x: Any = _Registers(b, "x", form.last)
         self.f: Any = _Registers(b, "f")
-        page = define_page(b)
+        page = define_page(b, entered_at(b))
         self._pc = PcValue((page + self._at(Hole.AT)).raw, self)
         self._next_pc = page + self._at(Hole.BEHIND)
-        b.module.leave_for_exact_fp = self._leave_for_exact_fp
+        b.module.leave_for_exact_fp = self.leave_for_exact_fp
 
     def _at(self, hole: Hole) -> Value:
         return Value(_hole(self.b, hole), 64, self.b)
@@ -242,21 +253,8 @@ class StencilEmitter(HandlerEmitter):
         exits.take(RETURN if self.variant.fixed == tuple(RETURNS.items()) else COMPUTED)
         exits.define(uses_fp=False)
 
-    def _bail(self) -> None:
-        if self._depth == 0:
-            raise NeedsSlow
-        self._missed()
-
     def _missed(self) -> None:
         self.to(Exit.MISS)
-
-    def pause(self) -> None:
-        raise NeedsSlow
-
-    def _leave_for_exact_fp(self, branch: bool) -> None:
-        if not branch:
-            raise NeedsSlow
-        self._missed()
 
     def _tight_distance(self) -> Value:
         return self._at(Hole.TIGHT)
@@ -286,13 +284,6 @@ def go_on(b: Builder, symbol: Exit, cnt: str = "%cnt", last: str = "%last") -> N
     arguments = f"ptr %st, ptr %rp, i64 {cnt}, ptr %tlb, ptr %tbl, i64 {last}"
     result = b.op(f"musttail call {CC} i64 @{symbol}({arguments})")
     b.terminate(f"ret i64 {result}")
-
-
-def define_page(b: Builder) -> Value:
-    """%page: the address of the head's page."""
-    pc = (b.from_pointer("%rp") - b.load(b.pointer("%st", HART.offset["delta"]))).sra(3)
-    b.line(f"%page = and i64 {pc.raw}, {-PAGE}")
-    return Value("%page", 64, b)
 
 
 def _function(module: Module, symbol: str, last: str = LAST_ARGUMENT) -> Builder:
@@ -327,7 +318,7 @@ def _compile_leaves(module: Module, symbols: dict[str, int]) -> list[str]:
     for kind in Leave:
         for far in (False, True):
             b = _function(module, leave_symbol(kind, far), last="")
-            page, at = define_page(b), Value(_hole(b, Hole.AT), 64, b)
+            page, at = define_page(b, entered_at(b)), Value(_hole(b, Hole.AT), 64, b)
             exits = RegionExits(b, symbols, entered=Value(0, 64))
             count = Value(b.binary("add", "%cnt", _hole(b, Hole.COUNT), 64), 64, b)
             exits.goes_to(page + at if far else at, count)

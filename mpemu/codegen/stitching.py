@@ -21,8 +21,10 @@ from mpemu.codegen.stencils import (
     Glue,
     Hole,
     Leave,
+    are_last,
     forms,
     glue_symbol,
+    last_symbol,
     leave_symbol,
     register_hole,
 )
@@ -97,8 +99,7 @@ class Stitcher:
 
     def with_last(self, name: str, operands: Mapping[str, int], last: int) -> str:
         """The stencil instead of ``name`` where register ``last`` was written last."""
-        same = [field for field in ("rs1", "rs2") if operands.get(field) == last]
-        better = ".".join([name, *same]) if same else name
+        better = last_symbol(name, are_last(operands, last))
         return better if better in self.parts else name
 
     def filled(self, part: _Part, holes: Mapping[str, int]) -> bytes:
