@@ -45,11 +45,19 @@ def _rank(name: str) -> int:
     return 0 if name == FIRST_SECTION else 1 if name.startswith(".text") else 2
 
 
+def _open(object_file: bytes) -> tuple[Host, list[Any], list[Any]]:
+    """Of an object file: the host that it is for, sections, symbols. LinkError."""
+    elf = ELFFile(io.BytesIO(object_file))
+    table = elf.get_section_by_name(".symtab")
+    if not isinstance(table, SymbolTableSection):
+        raise LinkError("the object has no symbol table")
+    host = host_of(elf.header.e_machine.removeprefix("EM_").lower())
+    return host, list(elf.iter_sections()), list(table.iter_symbols())
+
+
 def link(object_file: bytes) -> Blob:
     """Lay out the sections, code first, and apply relocations. LinkError if something is not in the module."""
-    elf = ELFFile(io.BytesIO(object_file))
-    host = host_of(elf.header.e_machine.removeprefix("EM_").lower())
-    sections = list(elf.iter_sections())
+    host, sections, symbols = _open(object_file)
     wanted = [
         i
         for i, s in enumerate(sections)
@@ -63,10 +71,6 @@ def link(object_file: bytes) -> Blob:
         section = sections[i]
         image += bytes(section["sh_size"]) if section["sh_type"] == "SHT_NOBITS" else section.data()
 
-    table = elf.get_section_by_name(".symtab")
-    if not isinstance(table, SymbolTableSection):
-        raise LinkError("the object has no symbol table")
-    symbols = list(table.iter_symbols())
     alignment = _ALIGN
     for section in sections:
         if isinstance(section, RelocationSection) and section["sh_info"] in base:
@@ -105,13 +109,7 @@ _MERGE = 0x10
 
 def extract_stencils(object_file: bytes, names: Sequence[str]) -> dict[str, Stencil]:
     """The functions ``names`` as stencils. Left out are those of which something can't be patched later."""
-    elf = ELFFile(io.BytesIO(object_file))
-    host = host_of(elf.header.e_machine.removeprefix("EM_").lower())
-    sections = list(elf.iter_sections())
-    table = elf.get_section_by_name(".symtab")
-    if not isinstance(table, SymbolTableSection):
-        raise LinkError("the object has no symbol table")
-    symbols = list(table.iter_symbols())
+    host, sections, symbols = _open(object_file)
     wanted, found = set(names), dict[str, Stencil]()
     for index, section in enumerate(sections):
         relocations = [
@@ -121,7 +119,7 @@ def extract_stencils(object_file: bytes, names: Sequence[str]) -> dict[str, Sten
             for r in s.iter_relocations()
         ]
         relocations.sort(key=lambda r: r["r_offset"])
-        offsets = [r["r_offset"] for r in relocations]
+        offsets, code = [r["r_offset"] for r in relocations], section.data()
         for symbol in symbols:
             if symbol["st_shndx"] != index or symbol.name not in wanted:
                 continue
@@ -129,7 +127,7 @@ def extract_stencils(object_file: bytes, names: Sequence[str]) -> dict[str, Sten
             mine = relocations[bisect_left(offsets, start) : bisect_left(offsets, end)]
             patches = [_patch(r, start, symbols, sections, host) for r in mine]
             if all(patches):
-                found[symbol.name] = Stencil(section.data()[start:end], tuple(p for p in patches if p))
+                found[symbol.name] = Stencil(code[start:end], tuple(p for p in patches if p))
     return found
 
 
