@@ -189,5 +189,5 @@ def _unit(job: Job, answer: list[Any]) -> Unit:
     pages = tuple((distance, job.code.page(distance) or b"") for distance in distances)
     bitmaps = tuple(int.from_bytes(bits, "little") for bits in contains)
     unit = Unit(tuple(entries), pages, code, *numbers)
-    unit = replace(unit, kind=job.kind, contains=bitmaps, left_out=tuple(left_out), guesses=pairs(guesses))
-    return replace(unit, origins=origins)
+    learnt = {"contains": bitmaps, "left_out": tuple(left_out), "guesses": pairs(guesses), "origins": origins}
+    return replace(unit, kind=job.kind, **learnt)

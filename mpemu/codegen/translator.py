@@ -163,17 +163,19 @@ class Translator:
         return Request(slot.offset & (PAGE - 2), code, Kind.of_rank(slot.rank), left, jump)
 
     def _answer(self, request: Request) -> None:
-        if request.jump is None and self._is_known(request):
-            return
-        if self._cache and request.jump is None:
+        wanted = self._renewal(request) if request.jump is not None else self._new(request)
+        if wanted and (self._publication.is_full or not self._make(wanted.job)):
+            self._view.dropped += 1
+
+    def _new(self, request: Request) -> Request | None:
+        """What is to be made for a place, None if there is something."""
+        if self._is_known(request):
+            return None
+        if self._cache:
             self._use(self._cache.load_news(request.digest))
             if self._is_known(request):
-                return
-        wanted = self._renewal(request) or (request if request.jump is None else None)
-        if wanted is None:
-            return
-        if self._publication.is_full or not self._make(wanted.job):
-            self._view.dropped += 1
+                return None
+        return self._renewal(request) or request
 
     def _make(self, job: Job) -> bool:
         """Have it made: what is quick at once. False: there is too much to do already."""
