@@ -69,5 +69,5 @@ def read_blob(path: Path, descriptor: int | None = None) -> BlobFile:
             for name, (code, patches) in content["stencils"].items()
         }
         return BlobFile(content["code"], content["symbols"], stencils)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BlobError(f"{path}: not what a code file holds ({error})") from None

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from mpemu.codegen import build
@@ -90,7 +91,8 @@ def test_every_truncation_and_every_flipped_bit_is_noticed(file: Path) -> None:
 
 
 def test_a_checksum_does_not_make_it_a_blob(file: Path) -> None:
-    for body in (b"", b"\x93\x01\x02\x03", b"\x80", b"\xc1"):
+    listed = msgpack.packb({"code": CODE, "symbols": {}, "stencils": []})
+    for body in (b"", b"\x93\x01\x02\x03", b"\x80", b"\xc1", listed):
         file.write_bytes(MAGIC + hashlib.sha256(body).digest() + body)
         with pytest.raises(BlobError, match="not what a code file holds"):
             read_blob(file)
