@@ -49,8 +49,9 @@ CONSTANT = "="
 
 class Hole(StrEnum):
     """Besides the names of operands. Of the instruction: its place and that of the next one, bytes from the start of
-    the head's page; instructions since the last *count*; of an LR, tight_distance_on; register rd where it is read (x0
-    is another place when it is written). Of other stencils: ``at`` and ``count``."""
+    the head's page; instructions since the last *count*; of an LR, tight_distance_on, which must not be 0 (LLVM takes
+    the address of a symbol for one that is not); register rd where it is read (x0 is another place when it is written).
+    Of other stencils: ``at`` and ``count``."""
 
     AT = "at"
     BEHIND = "behind"

@@ -126,7 +126,11 @@ class Stitcher:
 
         names: dict[_StepKey, str | None] = {}
 
+        page = code.page(0) or b""
+
         def fast(step: Step) -> bool:
+            if step.insn.name.startswith("lr.") and self.tight_distance(step, page) == 0:
+                return False
             key = _key(step)
             if key not in names:
                 names[key] = self.form(
@@ -135,7 +139,6 @@ class Stitcher:
             return names[key] is not None
 
         shape = Shape(self._isa, Source(code.page, code.is_reached, kind=kind, max_pages=1), head, fast)
-        page = code.page(0) or b""
         count = len(shape.steps)
         if count < SMALLEST or not shape.entries:
             return Unit((head,), ((0, page),), b"", 0, 0, count, 0, kind=kind)
