@@ -9,7 +9,7 @@ more and then blocks; the waker sets the line, fences, and writes the eventfd if
 from __future__ import annotations
 
 from mpemu.addresses import NS_PER_TICK
-from mpemu.codegen.lrsc import KICK_EPOCH
+from mpemu.codegen.lrsc import KICK_EPOCH, end_tight_sequence
 from mpemu.codegen.records import SPIN_YIELD
 from mpemu.codegen.routines import ALL_ONES, Native, native
 from mpemu.isa.privileged import MPP_SHIFT, MPRV, MXR, STCE, SUM
@@ -131,9 +131,15 @@ def take_due_interrupt(h: Native) -> None:
     h.call("update_context")
     cause = h.call("pending_interrupt")
     with h.when(cause != 0):
-        h.call("take_trap", cause, 0, h.s.pc)
+        _trap(h, cause, 0)
         h.count("interrupts")
-        h.call("update_context")
+
+
+def _trap(h: Native, cause: Value, tval: Value | int) -> None:
+    """Enter the handler, from pc."""
+    end_tight_sequence(h)
+    h.call("take_trap", cause, tval, h.s.pc)
+    h.call("update_context")
 
 
 @native
@@ -147,9 +153,8 @@ def raise_exception(h: Native) -> None:
     with h.when(h.s.quantum_end != ALL_ONES):
         h.s.quantum_end = h.s.quantum_end - 1
     h.s.mmio_latch = 0  # of an instruction that has been overtaken by a fault of its fetch
-    h.call("take_trap", h.s.exc_cause, h.s.exc_tval, h.s.pc)
+    _trap(h, h.s.exc_cause, h.s.exc_tval)
     h.count("traps")
-    h.call("update_context")
 
 
 @native

@@ -182,6 +182,11 @@ def tight_is_due(h: Core, now: Value, address: Value, size: int) -> Value:
     return (h.s.tight_due == now) & (h.s.tight_word == (address | _is_double(size)))
 
 
+def end_tight_sequence(h: Native) -> None:
+    """A trap: the SC that is due, if any, will fail. It has not left its path of its own accord: no distrust."""
+    h.s.tight_word = 0
+
+
 def _is_double(size: int) -> int:
     return size >> 3
 

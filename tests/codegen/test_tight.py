@@ -10,6 +10,7 @@ import pytest
 from mpemu.codegen.tight import MAX_BETWEEN, tight_distance_on
 from mpemu.isa.registry import INSNS
 from mpemu.layout import PAGE
+from mpemu.unit import OPTIMISED, QUICK
 from tests.codegen.lab import A0, A1, A2, A3, A4, A5, T0, Lab, asm
 from tests.codegen.native_hart import RAM
 from tests.codegen.translated import TranslatedLab
@@ -206,12 +207,27 @@ def test_a_trap_in_between_makes_it_fail(harts: Harts) -> None:
     harts.routine("flush_tlb")
     assert harts.done(CODE + 8, x11=WORD, x12=OTHER_VALUE).x[A3] == 1
     assert harts.load(WORD) == 0
+    assert hart.tight_distrust == 0, "it did not take another path"
+
+
+def test_an_interrupt_in_between_makes_it_fail(harts: Harts) -> None:
+    """Taken where the next page begins, so the LR belongs to a sequence that it did not look at to its end."""
+    harts.place(CODE, LR)
+    harts.place(CODE + 0x200, SC)
+    hart = harts.done(CODE, x11=WORD)
+    hart.tight_due, hart.tight_word = hart.instret + 1, harts.memory.ram_address + WORD - RAM + 1
+    hart.mstatus, hart.mie, hart.mip = 8, 2, 2
+    harts.run(CODE + 0x200, x11=WORD)
+    assert hart.interrupts == 1
+    hart.mip = 0
+    assert harts.done(CODE + 0x200, x11=WORD, x12=OTHER_VALUE).x[A3] == 1
+    assert hart.tight_distrust == 0 and harts.load(WORD) == 0
 
 
 @pytest.mark.parametrize("width", ["w", "d"])
 def test_a_wait_ends_when_the_value_changes(harts: Harts, width: str) -> None:
-    harts.place(CODE, asm(f"lr.{width}", rd=A0, rs1=A1, aq=0, rl=0), ADD, asm("wrs.sto"))
-    harts.done(CODE, x11=WORD)
+    harts.place(CODE, asm(f"lr.{width}", rd=A0, rs1=A1, aq=0, rl=0), ADD, asm("wrs.sto"), asm("jal", rd=0, imm=0))
+    harts.run(CODE, x11=WORD)
     assert harts.routine("reservation_lasts").result == 1
     harts.store(WORD + 8, 1)
     assert harts.routine("reservation_lasts").result == 1
@@ -220,7 +236,30 @@ def test_a_wait_ends_when_the_value_changes(harts: Harts, width: str) -> None:
     assert harts.marked() == 0
 
 
+def test_a_trap_ends_a_wait(harts: Harts) -> None:
+    harts.place(CODE, LR, ADD, asm("wrs.sto"))
+    harts.done(CODE, x11=WORD)
+    assert harts.routine("reservation_lasts").result == 0
+
+
 # -- translated
+@pytest.mark.parametrize("tier", (QUICK, OPTIMISED), ids=("quick", "optimised"))
+def test_a_region_whose_lr_begins_no_tight_sequence(tier: int) -> None:
+    """The SC is on the next page. The first LRs mark the page; none is taken for the beginning of a tight one."""
+    lab = TranslatedLab(tier=tier)
+    turns = 20
+    head = CODE + PAGE - 28
+    loop = [*[asm("addi", rd=A4, rs1=A4, imm=1)] * 5, LR, ADD, SC, asm("bne", rs1=A3, rs2=0, imm=-12)]
+    back = asm("addi", rd=T0, rs1=T0, imm=-1) + asm("bne", rs1=T0, rs2=0, imm=-4 * len(loop) - 4)
+    lab.place(head, *loop, back)
+    assert lab.translate(head) == 1
+    hart = lab.done(head, quantum=1000, x11=WORD, x5=turns)
+    assert lab.load(WORD) == turns
+    assert hart.tight_distrust == 0
+    assert lab.translated([head]) == {head}
+    lab.close()
+
+
 @pytest.mark.parametrize("heads", [(0,), (8,), (0, 8)], ids=["from the LR", "from the SC", "both"])
 def test_interpreter_and_regions_share_a_sequence(heads: tuple[int, ...]) -> None:
     """Whoever executes the LR and whoever executes the SC: it works, and marks nothing."""
