@@ -294,6 +294,9 @@ HART = Struct(
         Item("tight_value", "u64", "hart", "what it read"),
         Item("tight_distrust", "u64", "hart", "LRs to come that shall not begin one"),
         Item("lrsc_epoch", "u64", "hart", "the last page-mark epoch that this hart has seen"),
+        Item(
+            "marked_updates", "u64", "hart", "updates of marked pages since this hart last looked whether one is of use"
+        ),
         Item("locked_version", "u64", "hart", "address of the version word that a slow RMW holds, or 0"),
         Item("turn_count", "u64", "hart", "%cnt (see codegen/handlers.py) at the last turn of a spin loop"),
         Item("pause_count", "u64", "hart", "... and at the last PAUSE"),
@@ -345,6 +348,7 @@ HART = Struct(
         Item("sleeps", "u64", "hart", "WFI that slept"),
         Item("pages_decoded", "u64", "hart", "code pages entered in the decode cache"),
         Item("pages_marked", "u64", "hart", "pages that this hart marked for LR/SC"),
+        Item("pages_unmarked", "u64", "hart", "pages that this hart took the mark from"),
         Item("requests", "u64", "hart", "translations asked for"),
         Item("requests_dropped", "u64", "hart", "places that were hot while no slot of TRANSLATOR.requests was free"),
         Item(
@@ -396,7 +400,10 @@ MACHINE = Struct(
         Item("clock_value", "u64", "coordinator", "mtime while frozen or virtual"),
         # -- exact LR/SC: marks and versions, see docs/design
         Item("lrsc_epoch", "u64", "any", "atomic counter: bumped when a page is being marked", align=64),
-        Item("page_marks", "u64", "build", "address of one u32 per RAM page: 0, 1 ready, else the epoch that marks it"),
+        Item("marked_pages", "u64", "any", "atomic counter: at least as many as have marks"),
+        Item("mark_tokens", "u64", "any", "atomic counter: the last token that was given out"),
+        Item("mark_patience", "u64", "build", "updates of marked pages by a hart between its looks at one's mark"),
+        Item("page_marks", "u64", "build", "address of one u32 per RAM page, see codegen/marks.py"),
         Item("page_dma", "u64", "build", "address of one u32 per RAM page: devices that are writing to it (atomic)"),
         Item("versions", "u64", "any", "version word per hashed 64-byte granule", VERSION_WORDS, align=64),
         # -- PLIC: under plic_lock

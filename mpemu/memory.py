@@ -26,6 +26,8 @@ from mpemu.shm import MemoryFile, Segment, check_room
 
 MARK_SIZE = 4
 """Bytes of a page's LR/SC mark (MACHINE.page_marks), and of its count of writing devices (MACHINE.page_dma)."""
+MARK_PATIENCE = 4093
+"""Of MACHINE.mark_patience. A prime, so that the looks do not keep step with a loop that stores to several pages."""
 CLOCK_RUNNING, CLOCK_FROZEN, CLOCK_VIRTUAL = 0, 1, 2
 
 
@@ -60,6 +62,7 @@ class MachineMemory:
         machine.ram, machine.ram_base, machine.ram_size = self.ram_address, ram_base, ram_size
         machine.page_marks = self.state_address + marks
         machine.page_dma = machine.page_marks + table
+        machine.mark_patience = MARK_PATIENCE
         machine.clock_mode = CLOCK_FROZEN
         for i, hart in enumerate(self._harts):
             hart.hartid = i
@@ -109,6 +112,7 @@ class MachineMemory:
         """Page marks and version words as at power-on. Only while all harts are parked, and no device writes."""
         pages, marks = self.ram_size // PAGE, state_segment_size(self.harts)
         self._state.map[marks : marks + MARK_SIZE * pages] = bytes(MARK_SIZE * pages)
+        self.machine.marked_pages = 0
         self.machine.versions[:] = [0] * VERSION_WORDS
 
     def close(self) -> None:

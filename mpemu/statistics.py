@@ -30,6 +30,8 @@ class HartStatistics:
     pages_decoded: int
     pages_marked: int
     """For LR/SC (docs/design/0005)."""
+    pages_unmarked: int
+    """Marks that were taken away again."""
     poll_distance: tuple[int, ...]
     """Histogram of instructions from a given moment to the next look at the lines. Element 0 counts 0, element
     n what is at least 2**(n-1) and less than 2**n, the last one all above."""
@@ -138,6 +140,7 @@ def gather(memory: MachineMemory, seconds: float, before_reset: list[int]) -> Ma
                 hart.mmio_near,
                 hart.pages_decoded,
                 hart.pages_marked,
+                hart.pages_unmarked,
                 tuple(hart.poll_distance),
                 tuple(hart.timer_lateness),
                 hart.region_visits + hart.region_work // REGION_VISIT,

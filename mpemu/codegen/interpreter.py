@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mpemu.codegen import hot, interrupts, lrsc, memory, near, tight, tlb  # noqa: F401  (their routines)
+from mpemu.codegen import hot, interrupts, lrsc, marking, marks, memory, near, tight, tlb  # noqa: F401  (their routines)
 from mpemu.codegen.decoder import DECODE, SPECIAL_HANDLERS, DecoderEmitter, define_fact_tables, define_fusion_table
 from mpemu.codegen.facts import facts
 from mpemu.codegen.fusion import pairs as fusion_pairs

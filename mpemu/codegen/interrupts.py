@@ -9,7 +9,8 @@ more and then blocks; the waker sets the line, fences, and writes the eventfd if
 from __future__ import annotations
 
 from mpemu.addresses import NS_PER_TICK
-from mpemu.codegen.lrsc import KICK_EPOCH, end_tight_sequence
+from mpemu.codegen.lrsc import end_tight_sequence
+from mpemu.codegen.marking import KICK_EPOCH
 from mpemu.codegen.records import SPIN_YIELD
 from mpemu.codegen.routines import ALL_ONES, Native, native
 from mpemu.isa.privileged import MPP_SHIFT, MPRV, MXR, STCE, SUM

@@ -1,24 +1,24 @@
 """Exact LR/SC: an SC fails if any other hart stored to the granule since the LR, ABA included.
 
 In a tight sequence (tight.py) a comparison of values is exact, and this is all that its SC does; the inline forms of LR
-and SC (handlers.py) do nothing else. For other LRs only pages on which somebody has executed one pay
-(docs/design/0005). Each RAM page has a mark: UNMARKED; MARKING, or MARKING plus an epoch, while it is being marked;
-MARKED. Each hashed 64-byte granule has a version word: even, or odd while a store to it is under way on a page whose
-mark is not UNMARKED.
+and SC (handlers.py) do nothing else. For other LRs only pages on which somebody has executed one of late pay
+(docs/design/0005): stores to them change the version words of their granules (marks.py).
 
-Marking: set MARKING, take a new epoch, put it in the mark, ask every hart to drop its write tags. A hart acknowledges
-an epoch at a safepoint, which never lies between its look at a mark and the store that follows; an idle hart counts as
-having acknowledged (lrsc_ack all ones) and catches up before it runs on. When all have, the page is MARKED: from then
-on every store to it bumps its granule's version. An LR before that is no valid reservation; its SC fails, nobody waits.
+Such an LR sees to it that its page is marked (marking.py), then reads the granule's version, the page's mark, and the
+value, in this order. It is a reservation if the version was even and the mark says that all stores go by versions. The
+SC is a compare-exchange of that version to its odd neighbour, the store, and the next version.
+
+Why no store lies between LR and SC, if the SC succeeds: one that goes by versions would have changed the version. One
+that does not has looked at the mark before the page was marked; then the hart has acknowledged the epoch behind it, so
+it lies before the mark, and before the value was read. Or it has looked after the page was unmarked; then the version
+was bumped after the LR had seen the mark, so the SC, which succeeded, lies before that. Nor does it matter how often
+the page has been unmarked and marked: versions only grow, and each unmarking bumps those of the whole page.
 
 A device that writes to RAM says so before and after it (dma_begins, dma_ends): before, the versions of the granules
 are bumped, which ends reservations on them; until after, no LR makes one on these pages. So no SC falls between the
 device's write and the word of it, and no hart waits for a device. A device counts itself in, fences, looks at marks and
-bumps; an LR finds the mark, reads the version, then the count: if it misses the device, it has read before the bump.
-
-Orders that matter: the mark is set before the epoch is bumped, so that whoever acknowledges the epoch finds the mark
-when it looks again. The epoch is bumped before any ack is read, and an idle hart, waking up, publishes its ack, fences,
-and then reads the epoch: one of the two sees the other.
+bumps; an LR reads the version, finds the mark, then reads the count: if it misses the device, the device finds the
+mark, and bumps after that, unless the page was unmarked, which has bumped as well.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mpemu.codegen.core import Core
+from mpemu.codegen.marks import GRANULE, RESERVED, is_marked, may_be_reserved, page_mark, version_word
 from mpemu.codegen.memory import (
     LOAD_ACCESS_FAULT,
     LOAD_MISALIGNED,
@@ -33,131 +34,28 @@ from mpemu.codegen.memory import (
     STORE_ACCESS_FAULT,
     STORE_MISALIGNED,
     WRITE,
-    is_marked,
-    page_mark,
     ram_offset,
 )
 from mpemu.codegen.routines import ALL_ONES, Native, native
-from mpemu.codegen.spinlock import until_held
-from mpemu.codegen.tlb import for_each
 from mpemu.codegen.tlb_entries import MARKED_TAG, dtlb_entry
 from mpemu.isa.value import Value
-from mpemu.layout import DTLB_ENTRY, HART, LINES, PAGE, PAGE_SHIFT, VERSION_WORDS
+from mpemu.layout import DTLB_ENTRY, PAGE, PAGE_SHIFT
 
-UNMARKED, MARKED, MARKING = 0, 1, 2
-"""A page's mark; what is above MARKING is MARKING plus the epoch that marks the page (epochs begin with 1)."""
-GRANULE = 64
-"""Bytes that share a version word."""
-KICK_EPOCH = 2
-"""Bit of the `kick` line: an epoch is to be acknowledged."""
 DISTRUST = 16
 """LRs that go by versions after a tight sequence was left for another SC to the same address."""
-
-
-def version_word(h: Native, offset: Value) -> str:
-    """Version words of neighbouring granules lie in different host cache lines: harts that work on granules of their
-    own, side by side, must not fight for a line here."""
-    granule = offset.udiv(GRANULE)
-    in_line, lines = 8, VERSION_WORDS // 8
-    return h.machine("versions", ((granule & (lines - 1)) * in_line) | (granule.udiv(lines) & (in_line - 1)))
-
-
-@native
-def lock_version(h: Native, offset: Value) -> None:
-    """Hold the version word of the granule at RAM ``offset`` (odd) until rmw_end."""
-    word = version_word(h, offset)
-    with until_held(h) as held:
-        seen = h.get(word, order="monotonic")
-        with h.when((seen & 1) == 0, likely=True):
-            _, mine = h.b.compare_exchange(word, seen, seen | 1)
-            with h.when(mine):
-                held()
-    h.s.locked_version = h.b.from_pointer(word)
-
-
-@native
-def begin_update(h: Native, offset: Value) -> None:
-    """Before an atomic update of RAM at ``offset``, rmw_end behind it: on a marked page it holds the version."""
-    h.s.locked_version = 0
-    with h.when(is_marked(h, offset)):
-        h.call("lock_version", offset)
-
-
-@native
-def acknowledge_epoch(h: Native) -> None:
-    """At a safepoint: drop write tags if a page is being marked, and say so."""
-    line = h.hart("lines", LINES.index("kick"))
-    h.rmw("and", line, ~KICK_EPOCH & 0xFF, 8)
-    epoch = h.get(h.machine("lrsc_epoch"), order="seq_cst")
-    with h.when(epoch != h.s.lrsc_epoch):
-        h.call("drop_write_tags")
-        h.s.lrsc_epoch = epoch
-    h.put(h.hart("lrsc_ack"), epoch, order="seq_cst")
-
-
-@native
-def become_idle(h: Native) -> None:
-    """From here to become_busy this hart stores nothing."""
-    h.put(h.hart("lrsc_ack"), ALL_ONES, order="seq_cst")
-
-
-@native
-def become_busy(h: Native) -> None:
-    h.put(h.hart("lrsc_ack"), h.s.lrsc_epoch, order="seq_cst")
-    h.full_fence()
-    h.call("acknowledge_epoch")
-
-
-@native
-def all_acknowledged(h: Native, epoch: Value) -> None:
-    """1 if every hart has dropped the write tags that it had before ``epoch``."""
-    result = h.local(1)
-
-    def look(i: Value) -> None:
-        ack = h.get(h.hart("lrsc_ack", base=h.other_hart(i)), order="seq_cst")
-        with h.when(ack.ltu(epoch)):
-            result.set(0)
-
-    for_each(h, h.m.harts, look)
-    h.ret(result.get())
-
-
-@native
-def mark_page(h: Native, offset: Value) -> None:
-    """Begin or go on marking the page at RAM ``offset``: 1 when it is marked."""
-    mark = page_mark(h, offset)
-    with h.when(h.get(mark, 32, "monotonic") == UNMARKED):
-        h.b.compare_exchange(mark, Value(UNMARKED, 32), Value(MARKING, 32))
-    with h.when(h.get(mark, 32, "seq_cst") == MARKING):  # whoever set it may have lost its core: anybody can go on
-        epoch = h.rmw("add", h.machine("lrsc_epoch"), 1) + 1
-        _, mine = h.b.compare_exchange(mark, Value(MARKING, 32), (epoch + MARKING).lo(32))
-        with h.when(mine):
-
-            def ask(i: Value) -> None:
-                other = h.other_hart(i)
-                with h.when(other != h.b.from_pointer("%st")):
-                    h.rmw("or", h.hart("lines", LINES.index("kick"), base=other), KICK_EPOCH, 8)
-
-            for_each(h, h.m.harts, ask)
-    h.call("acknowledge_epoch")
-    state = h.get(mark, 32, "acquire").zext(64)
-    with h.when(state == MARKED):
-        h.ret(1)
-    with h.when(h.call("all_acknowledged", state - MARKING) == 0):
-        h.call("spin_hint")  # whoever has to acknowledge may need this core
-        h.ret(0)
-    h.put(mark, MARKED, 32, order="seq_cst")
-    h.count("pages_marked")
-    h.ret(1)
 
 
 def _ram_offset_of(h: Native, va: Value, size: Value, access: int, tag: str, bits: int, fault: int) -> Value:
     """Offset in RAM of ``va``, by the TLB if it knows (with or without ``bits``); the exception otherwise."""
     result = h.local(0)
     entry = dtlb_entry(h.b, h.at(h.s.regime), va)
-    known = h.get(h.b.pointer(entry, DTLB_ENTRY.offset[tag])) & ~bits
-    with h.when(known == (va & -PAGE), likely=True):
+    tagged, page = h.b.pointer(entry, DTLB_ENTRY.offset[tag]), va & -PAGE
+    known = h.get(tagged)
+    with h.when((known & ~bits) == page, likely=True):
         result.set(va + h.get(h.b.pointer(entry, DTLB_ENTRY.offset["addend"])) - h.m.ram)
+        if bits:
+            with h.when((known != page) & ~is_marked(h, result.get())):
+                h.put(tagged, page)
     with h.otherwise():
         offset, is_ram = ram_offset(h, h.call("translate", va, access, size))
         with h.when(~is_ram):
@@ -214,12 +112,13 @@ def load_reserved(h: Native, va: Value, size: Value, distance: Value) -> None:
         note_tight(h, due, address, value)
         h.ret(value)
     ready = h.local(1)
-    with h.when(h.get(page_mark(h, offset), 32, "acquire") != MARKED, likely=False):
+    mark = page_mark(h, offset)
+    with h.when(h.get(mark, 32, "acquire") != RESERVED, likely=False):
         ready.set(h.call("mark_page", offset))
     with h.when(ready.get() != 0):
-        word = version_word(h, offset)
-        before = h.get(word, order="seq_cst")
-        with h.when(((before & 1) == 0) & (h.get(_page_dma(h, offset), 32, "seq_cst") == 0)):
+        before = h.get(version_word(h, offset), order="seq_cst")
+        marked = may_be_reserved(h.get(mark, 32, "seq_cst"))
+        with h.when(((before & 1) == 0) & marked & (h.get(_page_dma(h, offset), 32, "seq_cst") == 0)):
             h.s.reservation = offset
             h.s.reservation_version = before
     with h.when(size == 4):
@@ -331,15 +230,11 @@ def dma_begins(h: Native, offset: Value, size: Value) -> None:
 
     end = offset + size
 
-    def bump(granule: Value) -> None:
-        h.call("lock_version", granule)
-        h.call("rmw_end")
-
     def look(page: Value) -> None:
         with h.when(is_marked(h, page)):
             behind = page + PAGE
             start, stop = page.ltu(offset).mux(offset, page), behind.ltu(end).mux(behind, end)
-            _each(h, start, stop - start, GRANULE, bump)
+            _each(h, start, stop - start, GRANULE, lambda granule: h.call("bump_version", granule))
 
     _each(h, offset, size, PAGE, look)
 
@@ -348,6 +243,3 @@ def dma_begins(h: Native, offset: Value, size: Value) -> None:
 def dma_ends(h: Native, offset: Value, size: Value) -> None:
     """It has written what dma_begins announced. (Any thread may call this: nothing but the counts is touched.)"""
     _each(h, offset, size, PAGE, lambda page: h.rmw("sub", _page_dma(h, page), 1, 32))
-
-
-assert HART.item["lrsc_ack"].kind == "u64"

@@ -7,6 +7,7 @@ latched and the instruction runs again.
 
 from __future__ import annotations
 
+from mpemu.codegen.marks import is_marked
 from mpemu.codegen.routines import ALL_ONES, Native, native
 from mpemu.codegen.tlb2 import remember
 from mpemu.codegen.tlb_entries import MARKED_TAG, dtlb_entry
@@ -23,11 +24,6 @@ def ram_offset(h: Native, pa: Value) -> tuple[Value, Value]:
     """(offset in RAM, 1 bit: whether it is RAM). Accesses never cross a page, so the first byte decides."""
     offset = pa - h.m.ram_base
     return offset, offset.ltu(h.m.ram_size)
-
-
-def page_mark(h: Native, offset: Value) -> str:
-    """Pointer to the LR/SC mark of the page at RAM ``offset``."""
-    return h.at(h.m.page_marks, (offset >> PAGE_SHIFT) << 2)
 
 
 def note_used(h: Native) -> None:
@@ -157,7 +153,10 @@ def make_store(width: int) -> Routine:
                 h.ret(0)
         hit, known = cached(h, va, "write_tag", MARKED_TAG)
         with h.when(hit):
-            _marked_store(h, known, value, size)
+            with h.when(is_marked(h, known)):
+                _marked_store(h, known, value, size)
+            _note_unmarked(h, va)
+            _store_at(h, va, h.at(h.m.ram, known), value, size)
         with h.when(h.call("recall", va, DTLB_ENTRY.offset["write_tag"]) != 0):
             hit, known = cached(h, va, "write_tag")
             with h.when(hit):
@@ -190,9 +189,10 @@ def _store_at(h: Native, va: Value, pointer: str, value: Value, size: int) -> No
     h.ret(0)
 
 
-def is_marked(h: Native, offset: Value) -> Value:
-    """1 bit: the page is marked for LR/SC, or being marked."""
-    return h.get(page_mark(h, offset), 32, "monotonic") != 0
+def _note_unmarked(h: Native, va: Value) -> None:
+    """The first level knew the page of ``va`` as marked, but it no longer is."""
+    entry = dtlb_entry(h.b, h.at(h.s.regime), va)
+    h.put(h.b.pointer(entry, DTLB_ENTRY.offset["write_tag"]), va & -PAGE)
 
 
 def _marked_store(h: Native, offset: Value, value: Value, size: int) -> None:
@@ -202,7 +202,7 @@ def _marked_store(h: Native, offset: Value, value: Value, size: int) -> None:
             for i in range(size):
                 h.call("store_byte", h.m.ram + offset + i, (value >> (8 * i)) & 0xFF)
             h.ret(0)
-    h.call("lock_version", offset)
+    h.call("begin_update", offset)
     h.put(h.at(h.m.ram, offset), value.lo(8 * size), order="monotonic")
     h.call("rmw_end")
     h.ret(0)
@@ -218,13 +218,9 @@ def _store_across(h: Native, va: Value, value: Value, size: int) -> None:
 @native
 def store_byte(h: Native, host: Value, value: Value) -> None:
     """Store one byte at a host address in RAM."""
-    offset = host - h.m.ram
-    with h.when(is_marked(h, offset)):
-        h.call("lock_version", offset)
-        h.put(h.at(host), value.lo(8), order="monotonic")
-        h.call("rmw_end")
-        h.ret(0)
+    h.call("begin_update", host - h.m.ram)
     h.put(h.at(host), value.lo(8), order="monotonic")
+    h.call("rmw_end")
 
 
 @native
@@ -234,36 +230,22 @@ def rmw_begin(h: Native, va: Value, size: Value) -> None:
         h.trap(STORE_MISALIGNED, va)
     hit, known = cached(h, va, "write_tag", MARKED_TAG)
     with h.when(hit):
-        h.call("lock_version", known)
+        with h.when(~is_marked(h, known)):
+            _note_unmarked(h, va)
+        h.call("begin_update", known)
         h.ret(h.m.ram + known)
     with h.when(h.call("recall", va, DTLB_ENTRY.offset["write_tag"]) != 0):
-        hit, known = cached(h, va, "write_tag", MARKED_TAG)
-        h.s.locked_version = 0
-        with h.when(hit):
-            h.call("lock_version", known)
+        _, known = cached(h, va, "write_tag")
+        h.call("begin_update", known)
         h.ret(h.m.ram + known)
     h.count("tlb_misses")
     pa = h.call("translate", va, WRITE, size)
     offset, is_ram = ram_offset(h, pa)
     with h.when(~is_ram):
         h.trap(STORE_ACCESS_FAULT, va)
-    with h.when(is_marked(h, offset)):
-        h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"], MARKED_TAG)
-        h.call("lock_version", offset)
-    with h.otherwise():
-        h.s.locked_version = 0
-        h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"], 0)
+    h.call("fill_dtlb", va, offset, DTLB_ENTRY.offset["write_tag"], is_marked(h, offset).mux(Value(MARKED_TAG, 64), 0))
+    h.call("begin_update", offset)
     h.ret(h.m.ram + offset)
-
-
-@native
-def rmw_end(h: Native) -> None:
-    """End what rmw_begin or lock_version began: publish the granule's next version."""
-    word = h.s.locked_version
-    with h.when(word != 0):
-        pointer = h.at(word)
-        h.put(pointer, h.get(pointer) + 1, order="release")  # locked versions are odd
-        h.s.locked_version = 0
 
 
 @native
@@ -272,10 +254,7 @@ def zero_block(h: Native, va: Value) -> None:
     offset, is_ram = ram_offset(h, h.call("translate", va, WRITE, 1) & -64)
     with h.when(~is_ram):
         h.trap(STORE_ACCESS_FAULT, va)
-    with h.when(is_marked(h, offset)):
-        h.call("lock_version", offset)
-    with h.otherwise():
-        h.s.locked_version = 0
+    h.call("begin_update", offset)
     for i in range(8):
         h.put(h.at(h.m.ram, offset + 8 * i), 0, order="monotonic")
     h.call("rmw_end")

@@ -10,7 +10,8 @@ architectural state has changed, but accessed and dirty bits, which a walk may s
 from __future__ import annotations
 
 from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.memory import READ, WRITE, is_marked, ram_offset
+from mpemu.codegen.marks import is_marked
+from mpemu.codegen.memory import READ, WRITE, ram_offset
 from mpemu.codegen.routines import Native, native
 from mpemu.codegen.tlb2 import look_up
 from mpemu.codegen.tlb_entries import dtlb_entry

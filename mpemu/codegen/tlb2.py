@@ -11,6 +11,7 @@ level says.
 
 from __future__ import annotations
 
+from mpemu.codegen.marks import is_marked
 from mpemu.codegen.routines import ALL_ONES, Native, native
 from mpemu.codegen.tlb_entries import MARKED_TAG, dtlb_entry, tlb2_entry
 from mpemu.isa.value import Value
@@ -78,6 +79,10 @@ def recall(h: Native, va: Value, tag: Value) -> None:
     found = (h.get(h.b.pointer(entry, tag)) & ~MARKED_TAG) == (va & -PAGE)
     current = h.get(h.b.pointer(entry, TLB2_ENTRY.offset["stamp"])) == h.get(_stamp(h, h.s.regime))
     with h.when(found & current):
+        written = h.b.pointer(entry, TLB2_ENTRY.offset["write_tag"])
+        offset = va + h.get(h.b.pointer(entry, TLB2_ENTRY.offset["addend"])) - h.m.ram
+        with h.when(h.get(written) == (va & -PAGE | MARKED_TAG)), h.when(~is_marked(h, offset)):
+            h.put(written, va & -PAGE)
         _copy(h, entry, va)
         h.ret(1)
 

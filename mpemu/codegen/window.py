@@ -10,7 +10,7 @@ lacks MARGIN bytes at its start, and those and the widest access at its end. No 
 comparison unless it is in RAM: that is what contains the guest. Everything else goes on to the TLB.
 
 A window says what TLB entries say, for the same regime, and is dropped wherever those are: SFENCE.VMA, satp, PMP,
-privilege by the regime itself. Stores do not go through it once any page has been marked for LR/SC (lrsc.py), which
+privilege by the regime itself. Stores do not go through it while any page is marked for LR/SC (marks.py), which
 they have to notice; marking asks every hart to drop its write tags, and those drop this as well.
 """
 
@@ -40,7 +40,7 @@ def open_window(h: Native, va: Value, offset: Value, access: Value) -> None:
     with h.when(~bare & h.s.walk_shift.ltu(SMALLEST_SHIFT)):
         h.ret(0)
     writes = access == Access.STORE
-    with h.when(writes & (h.get(h.machine("lrsc_epoch"), order="seq_cst") != 0)):
+    with h.when(writes & (h.get(h.machine("marked_pages"), order="seq_cst") != 0)):
         h.ret(0)
     # of the page or, bare, of everything: what lies in RAM, as offsets
     size = Value(1, 64) << h.s.walk_shift

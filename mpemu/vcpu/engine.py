@@ -72,7 +72,7 @@ class Engine:
         hart.quantum_end = ALL_ONES
         hart.fcsr_host = 0  # that of a reset hart, see codegen/host_x86_64.py
         hart.reservation = ALL_ONES
-        hart.tight_due = hart.tight_distrust = 0
+        hart.tight_due = hart.tight_distrust = hart.marked_updates = 0
         hart.locked_version = hart.mmio_latch = hart.spins = hart.turn_count = hart.pause_count = 0
         hart.mtimecmp = ALL_ONES
         hart.deadline = 0

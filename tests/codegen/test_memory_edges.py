@@ -8,6 +8,7 @@ import itertools
 
 import pytest
 
+from mpemu.codegen.marks import RESERVED
 from mpemu.isa.privileged import Cause, Mode
 from mpemu.isa.registry import INSNS
 from mpemu.layout import PAGE
@@ -59,7 +60,7 @@ class Edges(Lab):
         """An LR: the page's stores go by version words from now on."""
         self.do("lr.d", address & -8)
         page = (address - RAM) // PAGE
-        assert ctypes.c_uint32.from_address(self.memory.machine.page_marks + 4 * page).value == 1
+        assert ctypes.c_uint32.from_address(self.memory.machine.page_marks + 4 * page).value == RESERVED
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from mpemu.codegen.marks import RESERVED
 from mpemu.codegen.tight import MAX_BETWEEN, tight_distance_on
 from mpemu.isa.registry import INSNS
 from mpemu.layout import PAGE
@@ -127,7 +128,7 @@ class Harts(Lab):
         self.place(CODE + PAGE, LR, LOAD, SC)
         self.done(CODE + PAGE, hart=1, x11=WORD)
         self.done(CODE + PAGE, hart=1, x11=WORD, x12=0)
-        assert self.marked() == 1
+        assert self.marked() == RESERVED
 
 
 @pytest.fixture
