@@ -106,6 +106,8 @@ ITLB_ENTRY = Struct(
     ),
     32,
 )
+SITES = 512
+"""Of a regime (codegen/sites.py)."""
 REGIME = Struct(
     "Regime",
     (
@@ -120,6 +122,11 @@ REGIME = Struct(
         Item("window_host", "u64", "hart", "host address of its start"),
         Item("window_reads", "u64", "hart", "bytes that may be read there; 0: none"),
         Item("window_writes", "u64", "hart", "bytes that may be written there"),
+        Item("window_bare", "u64", "hart", "1: there is no paging, the window is what RAM there is"),
+        # sites (codegen/sites.py); one more than there are has what nobody asks for
+        Item("site_low", "u64", "hart", "guest address of its start", SITES + 8, align=64),
+        Item("site_bytes", "u64", "hart", "at how many addresses from there an access may begin", SITES + 8, align=64),
+        Item("site_addend", "u64", "hart", "host address minus guest address", SITES + 8, align=64),
     ),
     64,
 )

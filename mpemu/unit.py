@@ -40,8 +40,8 @@ GENERATIONS = 3
 
 @dataclass(frozen=True)
 class Kind:
-    """Of the code that is made for a place. ``windowed``: for regimes that have a window (codegen/window.py);
-    ``generation``: how often it was made anew, as more of the code around had been reached."""
+    """Of the code that is made for a place. ``windowed``: for regimes without paging, which have a window
+    (codegen/window.py); ``generation``: how often it was made anew, as more of the code around had been reached."""
 
     tier: int
     windowed: bool = False

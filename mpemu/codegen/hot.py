@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mpemu.codegen.blocks import for_each
 from mpemu.codegen.page_hash import HASH_FACTOR
 from mpemu.codegen.records import HANDLER, PAGE_NUMBER, RECORD_PAGE
 from mpemu.codegen.routines import Native, native
-from mpemu.codegen.tlb import for_each
 from mpemu.isa.value import Value
 from mpemu.layout import (
     CODE_PAGE,
@@ -79,7 +79,7 @@ def warm(h: Native, record: Value, points: Value) -> None:
         h.ret(0)
     handler = h.get(h.at(record, HANDLER), 32).zext(64)
     enough, tier = h.local(h.s.hotness), h.local(h.s.first_tier)
-    has_window = h.get(h.at(h.s.regime, REGIME.offset["window_reads"])) != 0
+    has_window = h.get(h.at(h.s.regime, REGIME.offset["window_bare"])) != 0
     with h.when(handler.geu(h.s.regions_start)):
         # what is optimised, but for any regime, is worth being made for a window, too
         rank = _rank(h, handler)

@@ -22,6 +22,7 @@ later has begun later, and bumps the version that the LR has read.
 
 from __future__ import annotations
 
+from mpemu.codegen.blocks import for_each
 from mpemu.codegen.marks import (
     ASKED,
     GRANULE,
@@ -37,7 +38,6 @@ from mpemu.codegen.marks import (
     with_token,
 )
 from mpemu.codegen.routines import ALL_ONES, Native, native
-from mpemu.codegen.tlb import for_each
 from mpemu.isa.value import Value
 from mpemu.layout import HART, LINES, PAGE
 

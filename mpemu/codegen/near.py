@@ -24,11 +24,11 @@ from mpemu.addresses import (
     VIRTIO_SLOTS,
 )
 from mpemu.codegen import uart  # noqa: F401  (its routines)
+from mpemu.codegen.blocks import for_each
 from mpemu.codegen.interrupts import KICK_TIMER, set_line
 from mpemu.codegen.memory import LOAD_ACCESS_FAULT, STORE_ACCESS_FAULT
 from mpemu.codegen.routines import Native, native
 from mpemu.codegen.spinlock import release, take
-from mpemu.codegen.tlb import for_each
 from mpemu.isa.value import Value
 from mpemu.layout import HART, LINES, MAX_HARTS, PLIC_SOURCES
 

@@ -1,8 +1,8 @@
-"""What a region calls where its inline probe of window or TLB says no: the access goes on if it can.
+"""What a region calls where its window, or site, or inline probe of the TLB says no: the access goes on if it can.
 
 Leaving the region for a page that the TLB merely lacks would cost more than the walk. There is a function in the
-interpreter for each kind of access (:func:`data_address`). It preserves nearly all registers and takes but two, so that
-the probe's cold branch costs the hot path nothing. It answers with a host address, or with 0 where the interpreter has
+interpreter for each kind of access (:func:`data_address`). It preserves nearly all registers and takes but three, so
+that the cold branch costs the hot path nothing. It answers with a host address, or with 0 where the interpreter has
 to do the instruction: faults, devices, pages marked for LR/SC, accesses across pages. Then nothing of the hart's
 architectural state has changed, but accessed and dirty bits, which a walk may set any number of times.
 """
@@ -13,6 +13,7 @@ from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.marks import is_marked
 from mpemu.codegen.memory import READ, WRITE, ram_offset
 from mpemu.codegen.routines import Native, native
+from mpemu.codegen.sites import PRESERVING, define_extend, note_page
 from mpemu.codegen.tlb2 import look_up
 from mpemu.codegen.tlb_entries import dtlb_entry
 from mpemu.isa.hart import Isa
@@ -21,7 +22,6 @@ from mpemu.layout import DTLB_ENTRY, PAGE
 from mpemu.vcpu.exits import OK
 
 SIZES = (1, 2, 4, 8)
-_CC = "preserve_mostcc"
 _WALK = "data_walk"
 
 
@@ -30,13 +30,15 @@ def data_address(writes: bool, size: int, any_alignment: bool) -> str:
     return f"data_{'write' if writes else 'read'}{8 * size}{'' if any_alignment else '_aligned'}"
 
 
-def call_data_address(b: Builder, function: str, address: Value) -> str:
-    """Host address (a ptr) of a guest access, or null. ``function``: pointer to the function for it."""
-    return b.op(f"call {_CC} ptr {function}(ptr %st, i64 {address.raw})")
+def call_data_address(b: Builder, function: str, address: Value, site: int) -> str:
+    """Host address (a ptr) of a guest access, or null. ``function``: pointer to the function for it; ``site``: place of
+    the site that shall be where this was (sites.py)."""
+    return b.op(f"call {PRESERVING} ptr {function}(ptr %st, i64 {address.raw}, i64 {site})")
 
 
 def define_data_addresses(module: Module, isa: Isa) -> None:
     _define_walk(module, isa)
+    define_extend(module, isa)
     for writes in (False, True):
         for size in SIZES:
             for any_alignment in (False, True) if module.host.ANY_ALIGNMENT else (False,):
@@ -46,7 +48,7 @@ def define_data_addresses(module: Module, isa: Isa) -> None:
 def _define(module: Module, isa: Isa, writes: bool, size: int, any_alignment: bool) -> None:
     """Both levels of the TLB here, the rest in a routine."""
     symbol = data_address(writes, size, any_alignment)
-    b = Builder(module, f"dso_local {_CC} ptr @{symbol}(ptr %st, i64 %address)", "nounwind noinline")
+    b = Builder(module, f"dso_local {PRESERVING} ptr @{symbol}(ptr %st, i64 %address, i64 %site)", "nounwind noinline")
     h = Native(b, isa, symbol)
     va = Value("%address", 64, b)
     tag = DTLB_ENTRY.offset["write_tag" if writes else "read_tag"]
@@ -55,19 +57,22 @@ def _define(module: Module, isa: Isa, writes: bool, size: int, any_alignment: bo
         b.terminate("ret ptr null")
     entry = dtlb_entry(b, h.at(h.s.regime), va)
     with h.when(h.get(b.pointer(entry, tag)) == (va & -PAGE)):
-        b.terminate(f"ret ptr {b.to_pointer(va + h.get(b.pointer(entry, DTLB_ENTRY.offset['addend'])))}")
+        addend = h.get(b.pointer(entry, DTLB_ENTRY.offset["addend"]))
+        if any_alignment:  # others have no sites
+            note_page(h, h.s.regime, Value("%site", 64, b), va, addend, writes)
+        b.terminate(f"ret ptr {b.to_pointer(va + addend)}")
     found, addend = look_up(h, va, tag)
     with h.when(found, likely=True):
         b.terminate(f"ret ptr {b.to_pointer(va + addend)}")
-    b.terminate(f"ret ptr {b.op(f'call {_CC} ptr @{_WALK}(ptr %st, i64 {va.raw}, i64 {size}, i64 {int(writes)})')}")
+    arguments = f"ptr %st, i64 {va.raw}, i64 {size}, i64 {int(writes)}"
+    b.terminate(f"ret ptr {b.op(f'call {PRESERVING} ptr @{_WALK}({arguments})')}")
     module.define(b)
 
 
 def _define_walk(module: Module, isa: Isa) -> None:
     """The routine, called so that registers are preserved: they are saved here, only if it comes to that."""
-    b = Builder(
-        module, f"dso_local {_CC} ptr @{_WALK}(ptr %st, i64 %address, i64 %size, i64 %writes)", "nounwind noinline"
-    )
+    parameters = "ptr %st, i64 %address, i64 %size, i64 %writes"
+    b = Builder(module, f"dso_local {PRESERVING} ptr @{_WALK}({parameters})", "nounwind noinline")
     h = Native(b, isa, _WALK)
     address, status = h.call_status(
         "walk_for_data", *(Value(f"%{name}", 64, b) for name in ("address", "size", "writes"))

@@ -20,6 +20,7 @@ for interrupts exactly where the interpreter does: at jumps that don't go forwar
 from __future__ import annotations
 
 import functools
+import zlib
 from dataclasses import dataclass
 
 from mpemu.codegen.core import NeedsSlow
@@ -76,7 +77,7 @@ class RegionContext:
         self.x = Registers(self.b, "x", {n for x, _ in writes.values() for n in x})
         self.f = Registers(self.b, "f", {n for _, f in writes.values() for n in f})
         self.labels = {at: f"at{'n' if at < 0 else ''}{abs(at):x}" for at in region.leaders}
-        self.memory = RegionMemory(self.b, symbols, region.kind)
+        self.memory = RegionMemory(self.b, symbols, region.kind, first_site=zlib.crc32(region.pages[0]) + region.head)
         self.count = self.b.alloca("i64")
         self.exits = RegionExits(self.b, symbols, many=True)
         self.uses_fp = any(F_FIELDS & step.insn.pattern.fields.keys() for step in region.steps.values())

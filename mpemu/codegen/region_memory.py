@@ -1,5 +1,5 @@
-"""Loads and stores in regions: through the window if the region is made for one (window.py), else by the TLB inline,
-which is not asked again for the page that the last access by the same base register was to.
+"""Loads and stores in regions: through the window if the region is made for one (window.py), else through a site of
+their own (sites.py), which is not asked again for the page that the last access by the same base register was to.
 
 Where that fails a function of the interpreter (refill.py) is asked, out of line. Only if it has no answer either is the
 region left.
@@ -7,10 +7,12 @@ region left.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from mpemu.codegen.ir import Builder
 from mpemu.codegen.refill import call_data_address, data_address
+from mpemu.codegen.sites import NO_SITE, site_place, within_site
 from mpemu.codegen.tlb_entries import probe_data
 from mpemu.isa.value import Value
 from mpemu.layout import PAGE, REGIME
@@ -39,15 +41,18 @@ class _Found:
 
 
 class RegionMemory:
-    """How a region reaches memory. With ``windowed`` the bounds of its regime's window are values of the function."""
+    """How a region reaches memory. With ``windowed`` the bounds of its regime's window are values of the function.
 
-    def __init__(self, b: Builder, symbols: dict[str, int], kind: Kind) -> None:
+    Its sites have the numbers from ``first_site`` on."""
+
+    def __init__(self, b: Builder, symbols: dict[str, int], kind: Kind, first_site: int) -> None:
         self._b, self._symbols = b, symbols
         self._any_alignment = b.module.host.ANY_ALIGNMENT
         self.windowed = kind.windowed and self._any_alignment
         self._offsets: dict[str, Value] = {}
         self._found: dict[str, _Found] = {}
         """By base register's value: the last access with it."""
+        self._sites = itertools.count(first_site)
 
     def enter(self, entry: Builder, unfit: str) -> None:
         """At the region's entry; without the window that it is made for to ``unfit``."""
@@ -78,6 +83,7 @@ class RegionMemory:
         base = Value(base.raw, 64, b)  # pc may be computed anew wherever it is asked for
         found = self._found.get(str(base.raw))
         distance: Value | None = None
+        site = NO_SITE
         if self.windowed:
             within = self._within(base)
             fits = within.ltu(Value("%window_writes" if writes else "%window_reads", 64, b))
@@ -90,15 +96,19 @@ class RegionMemory:
             result = perform(b.pointer(b.to_pointer(base + found.distance), immediate))
         else:
             address = base + immediate
-            fits, addend = self._probe(address, width, writes)
+            if self._any_alignment:
+                site = site_place(next(self._sites), writes)
+                fits, addend = within_site(b, "%tlb", site, address)
+            else:
+                fits, addend = self._probe(address, width, writes)
             b.branch_if(fits.raw, inside, outside, True)
             b.place(inside)
             distance = b.load(addend)
-            result = perform(b.to_pointer(address + distance))
+            result = perform(b.pointer(b.to_pointer(base + distance), immediate))
         b.branch(join)
         with b.aside(outside):
             address = base + immediate
-            pointer = self._ask(address, width, writes, self._any_alignment, missed, known)
+            pointer = self._ask(address, width, writes, self._any_alignment, site, missed, known)
             other = perform(pointer)
             if distance is not None:
                 other_distance = b.from_pointer(pointer) - address
@@ -122,7 +132,7 @@ class RegionMemory:
         direct = b.to_pointer(address + b.load(addend))
         b.branch(join)
         with b.aside(outside):
-            found = self._ask(address, width, writes, False, missed, known)
+            found = self._ask(address, width, writes, False, NO_SITE, missed, known)
             b.branch(join)
         b.place(join)
         return b.op(f"phi ptr [ {direct}, %{inside} ], [ {found}, %{known} ]")
@@ -140,13 +150,20 @@ class RegionMemory:
         return probe_data(self._b, "%tlb", address, width // 8, "write_tag" if writes else "read_tag")
 
     def _ask(
-        self, address: Value, width: int, writes: bool, any_alignment: bool, missed: Callable[[], None], known: str
+        self,
+        address: Value,
+        width: int,
+        writes: bool,
+        any_alignment: bool,
+        site: int,
+        missed: Callable[[], None],
+        known: str,
     ) -> str:
         """Host address, in the block ``known``; where it can't be had the region is left."""
         b = self._b
         leave = b.label()
         function = b.pointer("%tbl", self._symbols[data_address(writes, width // 8, any_alignment)])
-        found = call_data_address(b, function, address)
+        found = call_data_address(b, function, address, site)
         b.branch_if(b.op(f"icmp ne ptr {found}, null"), known, leave, True)
         b.place(leave)
         missed()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mpemu.codegen.blocks import each_block, fill_block, for_each
 from mpemu.codegen.decoder import DECODE, NOWHERE
 from mpemu.codegen.memory import FETCH, note_used, ram_offset
 from mpemu.codegen.records import IMM, RECORD, RECORD_PAGE, SLOTS
 from mpemu.codegen.routines import ALL_ONES, Native, native
+from mpemu.codegen.sites import forget_page as forget_page_of_sites
+from mpemu.codegen.sites import forget_sites
 from mpemu.codegen.tlb2 import forget_all, forget_page
 from mpemu.codegen.tlb_entries import dtlb_entry, itlb_entry, probe_code
 from mpemu.codegen.window import close_window
@@ -28,30 +31,6 @@ from mpemu.layout import (
 
 FETCH_ACCESS_FAULT = 1
 REACHED_SIZE = 8 * CODE_PAGE.item["reached"].count
-LINE = 64
-"""Bytes that the block loops move at once (a vector of eight u64)."""
-
-
-def for_each(h: Native, count: int | Value, body: Callable[[Value], None]) -> None:
-    """``body(i)`` for i in 0 .. count-1."""
-    index = h.local(0)
-    with h.loop() as done:
-        i = index.get()
-        with h.when(i == count):
-            done()
-        body(i)
-        index.set(index.get() + 1)
-
-
-def _lines(h: Native, size: int | Value, body: Callable[[Value], None]) -> None:
-    for_each(h, size // LINE if isinstance(size, int) else size >> 6, lambda i: body(i << 6))
-
-
-def fill_block(h: Native, start: str, size: int | Value, byte: int) -> None:
-    """memset; ``size`` a multiple of 64. (No libc in generated code: it would be a relocation.)"""
-    element = -1 if byte else 0
-    vector = "<" + ", ".join([f"i64 {element}"] * 8) + ">"
-    _lines(h, size, lambda o: h.b.line(f"store <8 x i64> {vector}, ptr {h.b.pointer(start, o)}, align 8"))
 
 
 @native
@@ -60,6 +39,7 @@ def flush_regime(h: Native, regime: Value) -> None:
     for item, size in (("dtlb", DTLB_ENTRIES * DTLB_ENTRY.size), ("itlb", ITLB_ENTRIES * ITLB_ENTRY.size)):
         fill_block(h, h.at(regime, REGIME.offset[item]), size, 0xFF)
     close_window(h, regime)
+    forget_sites(h, regime)
     forget_all(h, regime)
     h.put(h.at(regime, REGIME.offset["used"]), 0)
 
@@ -111,7 +91,10 @@ def flush_page(h: Native, va: Value) -> None:
         h.put(h.b.pointer(d, DTLB_ENTRY.offset["read_tag"]), ALL_ONES)
         h.put(h.b.pointer(d, DTLB_ENTRY.offset["write_tag"]), ALL_ONES)
         h.put(h.b.pointer(i, ITLB_ENTRY.offset["tag"]), ALL_ONES)
-        with h.when((used & 2) != 0):
+        with h.when((used & 2) == 0):
+            forget_page_of_sites(h, regime, va)
+        with h.otherwise():
+            forget_sites(h, regime)
             _flush_around(h, va, regime + REGIME.offset["dtlb"], DTLB_ENTRIES, DTLB_ENTRY, ("read_tag", "write_tag"))
             _flush_around(h, va, regime + REGIME.offset["itlb"], ITLB_ENTRIES, ITLB_ENTRY, ("tag",))
 
@@ -141,6 +124,7 @@ def drop_write_tags(h: Native) -> None:
         start = regime + (REGIME.offset["dtlb"] + DTLB_ENTRY.offset["write_tag"])
         for_each(h, DTLB_ENTRIES, lambda n: h.put(h.at(start + n * DTLB_ENTRY.size), ALL_ONES))
         h.put(h.at(regime, REGIME.offset["window_writes"]), 0)
+        forget_sites(h, regime)
         forget_all(h, regime)
 
     each_used_regime(h, drop)
@@ -167,12 +151,12 @@ def same_page(h: Native, a: Value, b: Value) -> None:
         y = h.b.load(h.at(b, o), 512, align=8)
         difference.set(difference.get() | (x ^ y))
 
-    _lines(h, PAGE, compare)
+    each_block(h, PAGE, compare)
     h.ret(difference.get() == 0)
 
 
 def copy_page(h: Native, target: str, source: Value) -> None:
-    _lines(h, PAGE, lambda o: h.b.store(h.b.pointer(target, o), h.b.load(h.at(source, o), 512, align=8), align=8))
+    each_block(h, PAGE, lambda o: h.b.store(h.b.pointer(target, o), h.b.load(h.at(source, o), 512, align=8), align=8))
 
 
 @native

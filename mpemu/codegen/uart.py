@@ -17,9 +17,9 @@ zero-extended.
 from __future__ import annotations
 
 from mpemu.addresses import UART_IRQ
+from mpemu.codegen.blocks import for_each
 from mpemu.codegen.routines import Native, native
 from mpemu.codegen.spinlock import release, take
-from mpemu.codegen.tlb import for_each
 from mpemu.isa.value import Value
 from mpemu.layout import UART_FIFO, UART_RING
 

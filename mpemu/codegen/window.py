@@ -1,9 +1,9 @@
 """The *window* of a regime: one large stretch of guest addresses that lies in RAM as a whole.
 
 The TLB knows pages; a window is the same for what is mapped in one piece: all of RAM where there is no paging, or a
-superpage (a kernel's linear map; neighbouring superpages join). In translated code an access through it costs a
-subtraction and a comparison, and its host address is ``window_host`` - ``window_low`` off the guest's; no table is
-looked at.
+superpage (a kernel's linear map; neighbouring superpages join). Regions that are made for regimes without paging work
+by it: an access costs a subtraction and a comparison, and its host address is ``window_host`` - ``window_low`` off the
+guest's; no table is looked at. With paging it is what sites (sites.py) may grow to.
 
 Only the base register is compared, for every access with it: offsets of loads and stores have 12 bits, so the window
 lacks MARGIN bytes at its start, and those and the widest access at its end. No guest address, however wild, passes the
@@ -58,6 +58,7 @@ def open_window(h: Native, va: Value, offset: Value, access: Value) -> None:
     with h.when((allowed == 0) | length.leu(2 * MARGIN + WIDEST)):
         h.ret(0)
     host = h.m.ram + offset - below.get() + MARGIN
+    h.put(_item(h, "window_bare"), h.s.walk_bare)
     h.call("enter_window", start + MARGIN, length - (2 * MARGIN + WIDEST), host, writes.zext(64))
 
 
@@ -89,5 +90,5 @@ def enter_window(h: Native, low: Value, size: Value, host: Value, writes: Value)
 
 
 def close_window(h: Native, regime: Value) -> None:
-    for name in ("window_reads", "window_writes"):
+    for name in ("window_reads", "window_writes", "window_bare"):
         h.put(h.at(regime, REGIME.offset[name]), 0)

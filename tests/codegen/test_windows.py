@@ -1,4 +1,5 @@
-"""Regions that reach memory by a window (codegen/window.py): what closes it, and who may not come through it.
+"""Regions that reach memory by a window (codegen/window.py), or by sites that became one where there is paging: what
+closes it, and who may not come through it.
 
 Each test lets a translated loop work through an open window, changes what the window stands for, and lets the loop run
 again. With the window left open it would go on as before.
@@ -69,10 +70,11 @@ class Windows(TranslatedLab):
         return int(self.loop(va, priv).x[A0])
 
     def hot(self, va: int, priv: int = Mode.M) -> None:
-        """Run the loop, have a region for a window of it, and see that it works by an open one."""
+        """Run the loop, have a region of it, for a window if there is no paging, and see that one is open for it."""
         self.loop(va, priv)
-        assert self.translate(LOOP) == 1 and self.units[-1].kind.windowed
-        self.loop(va, priv)
+        assert self.translate(LOOP) == 1 and self.units[-1].kind.windowed == (not self.hart().satp)
+        for _ in range(2):
+            self.loop(va, priv)
         self.works_by_its_window(va)
 
     def window(self) -> Any:
