@@ -7,6 +7,7 @@ returns at the end of the quantum. Each hart is run by whoever calls run(): hart
 from __future__ import annotations
 
 import ctypes
+import weakref
 from typing import Any
 
 import mpemu.isa.instructions  # noqa: F401  (fills the instruction table)
@@ -51,6 +52,7 @@ class Lab:
         self.isa = IsaSpec.parse("max")
         self.blob = blob()
         self.memory = MachineMemory(harts, size)
+        weakref.finalize(self, self.memory.close)  # descriptors: there are more labs than a process may have of them
         self.memory.machine.clock_mode = CLOCK_FROZEN
         self.engines = [Engine(self.blob, self.memory, i) for i in range(harts)]
         self.reset()

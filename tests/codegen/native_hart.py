@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from typing import Any
 
 from mpemu.isa.profiles import IsaSpec
@@ -30,6 +31,7 @@ class NativeHart:
     def __init__(self, isa: str = "max") -> None:
         self.isa = IsaSpec.parse(isa)
         self.memory = MachineMemory(1, SIZE)
+        weakref.finalize(self, self.memory.close)
         self.memory.machine.clock_mode = CLOCK_VIRTUAL
         self.engine = Engine(blob(isa), self.memory, 0)
         self.hart: Any = self.engine.hart
