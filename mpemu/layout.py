@@ -106,6 +106,8 @@ ITLB_ENTRY = Struct(
     ),
     32,
 )
+WINDOW_LIMITS = 13
+"""Of a window, for what takes 1, 2, 4, ... 4096 bytes (codegen/window.py)."""
 SITES = 512
 """Of a regime (codegen/sites.py)."""
 REGIME = Struct(
@@ -123,6 +125,14 @@ REGIME = Struct(
         Item("window_reads", "u64", "hart", "bytes that may be read there; 0: none"),
         Item("window_writes", "u64", "hart", "bytes that may be written there"),
         Item("window_bare", "u64", "hart", "1: there is no paging, the window is what RAM there is"),
+        Item(
+            "window_limits",
+            "u64",
+            "hart",
+            "of such a one: at how many addresses 1, 2, 4, ... bytes may begin that are read; then: written, too",
+            2 * WINDOW_LIMITS,
+        ),
+        Item("window_ends", "u64", "hart", "likewise: the last of these addresses", 2 * WINDOW_LIMITS),
         # sites (codegen/sites.py); one more than there are has what nobody asks for
         Item("site_low", "u64", "hart", "guest address of its start", SITES + 8, align=64),
         Item("site_bytes", "u64", "hart", "at how many addresses from there an access may begin", SITES + 8, align=64),

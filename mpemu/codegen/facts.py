@@ -7,8 +7,9 @@ and LR/SC sequences with nothing in between that looks at memory (tight.py).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpemu.codegen.core import Core
 from mpemu.codegen.ir import Builder, Module
@@ -20,12 +21,21 @@ from mpemu.isa.value import Value
 _QUIET_ROUTINES = frozenset({"csr_read"})
 
 
+class Access(NamedTuple):
+    """A load or store of ``size`` bytes at the sum of two operands, given by their fields' names."""
+
+    terms: tuple[str, str]
+    size: int
+    writes: bool
+
+
 @dataclass
 class Facts:
     """``reads`` and ``writes`` are names of integer register fields. ``quiet``: no effect but on registers, the pc and,
     for atomics, the location that a spinning hart may write again and again. ``relative_jump``: jumps to pc + imm.
     ``pure``: nothing at all but registers and, by a branch, the pc is read or written. ``reserves``, ``conditional``:
-    bits of the LR or SC that it is, or 0. ``waits``: it is a WRS."""
+    bits of the LR or SC that it is, or 0. ``waits``: it is a WRS. ``access``: what it loads or stores. ``sum``: the
+    operands, by their fields' names, whose sum it writes to a register."""
 
     reads: set[str] = field(default_factory=set)
     writes: set[str] = field(default_factory=set)
@@ -35,6 +45,8 @@ class Facts:
     reserves: int = 0
     conditional: int = 0
     waits: bool = False
+    access: Access | None = None
+    sum: tuple[str, str] | None = None
 
 
 class _Named(Value):
@@ -43,6 +55,27 @@ class _Named(Value):
     def __init__(self, name: str, ops: Builder) -> None:
         super().__init__("undef", 64, ops)
         self.name = name
+
+
+class _Sum(Value):
+    """Of a register and another operand."""
+
+    def __init__(self, terms: tuple[str, str], ops: Builder) -> None:
+        super().__init__("undef", 64, ops)
+        self.terms = terms
+
+
+class _Register(Value):
+    """What a register field selects."""
+
+    def __init__(self, name: str, ops: Builder) -> None:
+        super().__init__("undef", 64, ops)
+        self.name, self._builder = name, ops
+
+    def __add__(self, other: Value | int) -> Value:
+        if isinstance(other, _Named | _Register):
+            return _Sum((self.name, other.name), self._builder)
+        return super().__add__(other)
 
 
 class _Target(Value):
@@ -63,11 +96,13 @@ class _ProbedRegisters:
     def __getitem__(self, index: Operand) -> Value:
         if isinstance(index, _Named):
             self._probe.facts.reads.add(index.name)
+            return _Register(index.name, self._probe.b)
         return self._probe.unknown(64)
 
     def __setitem__(self, index: Operand, value: Value) -> None:
         if isinstance(index, _Named):
             self._probe.facts.writes.add(index.name)
+            self._probe.facts.sum = value.terms if isinstance(value, _Sum) else None
 
 
 class _ProbedState:
@@ -107,7 +142,7 @@ class _Probe(Core):
             self.facts.quiet = False
             self.facts.pure = False
 
-    trap = illegal = store = zero_block = check_cbo = sfence_vma = fence_i = flush_tlb = context_changed = loud
+    trap = illegal = zero_block = check_cbo = sfence_vma = fence_i = flush_tlb = context_changed = loud
     fp_dirty = set_ssip = set_fp_flags = set_fp_rounding = timer_changed = loud
 
     def silent(self, *_: Any, **__: Any) -> None:
@@ -133,8 +168,17 @@ class _Probe(Core):
         self.silent()
         return self.unknown(64)
 
+    def store(self, address: Value, value: Value) -> None:
+        self.loud()
+        self._access(address, value.width, writes=True)
+
+    def _access(self, address: Value, width: int, writes: bool) -> None:
+        if isinstance(address, _Sum):
+            self.facts.access = Access(address.terms, width // 8, writes)
+
     def load(self, address: Value, width: int) -> Value:
         self.silent()
+        self._access(address, width, writes=False)
         return self.unknown(width)
 
     def load_reserved(self, address: Value, width: int, aq: Operand, rl: Operand) -> Value:
@@ -164,6 +208,7 @@ class _Probe(Core):
         return self.unknown(5)
 
 
+@functools.cache
 def facts(isa: Isa, variant: Variant) -> Facts:
     """Trace the body of ``variant``."""
     probe = _Probe(isa, variant)

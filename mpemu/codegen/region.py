@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mpemu.codegen.bounds import Bounds, Check
 from mpemu.codegen.core import NeedsSlow
 from mpemu.codegen.handlers import ARGUMENTS, CC
 from mpemu.codegen.ir import PLACES, Builder, Module
@@ -77,7 +79,12 @@ class RegionContext:
         self.x = Registers(self.b, "x", {n for x, _ in writes.values() for n in x})
         self.f = Registers(self.b, "f", {n for _, f in writes.values() for n in f})
         self.labels = {at: f"at{'n' if at < 0 else ''}{abs(at):x}" for at in region.leaders}
-        self.memory = RegionMemory(self.b, symbols, region.kind, first_site=zlib.crc32(region.pages[0]) + region.head)
+        self.bounds = Bounds(region, isa)
+        first_site = zlib.crc32(region.pages[0]) + region.head
+        self.memory = RegionMemory(self.b, symbols, region.kind, self.bounds.stores, first_site)
+        self._guards = self.bounds.guards if self.memory.windowed else {}
+        self._gates = {at: f"gate{at:x}" for at in region.entries if at in self._guards}
+        """Labels, by entry."""
         self.count = self.b.alloca("i64")
         self.exits = RegionExits(self.b, symbols, many=True)
         self.uses_fp = any(F_FIELDS & step.insn.pattern.fields.keys() for step in region.steps.values())
@@ -146,7 +153,8 @@ class RegionContext:
             before = leader
         b.origin = self.module.place(0) if self._located else ""
         self._write_back()
-        if self.uses_fp:
+        self._place_gates()
+        if self.uses_fp or self._gates:
             self.exits.refuse("unfit")
         if self.memory.windowed:
             self.exits.refuse("windowless")
@@ -194,11 +202,8 @@ class RegionContext:
             b.place(go_on)
         if target in self.labels:
             for fits in self._conditions(target):
-                enter, leave = b.label(), b.label()
-                b.branch_if(fits, enter, leave, True)
-                with b.aside(leave):
-                    self.leave("dispatch", target, retired)
-                b.place(enter)
+                self._only_if(fits, target, retired)
+            self._pass_guard(target, retired)
             self.save(retired)
             b.branch(self.labels[target])
         else:
@@ -208,6 +213,22 @@ class RegionContext:
         """What must be 1 for the block at ``target`` to be there: of the pages that nothing is known about here,
         whether they are what the region was made from."""
         return [_fits(distance) for distance in sorted(self.region.pages_of(target) - self._pages_here)]
+
+    def _only_if(self, fits: str, target: int, retired: Value) -> None:
+        """Else ``target`` is reached by leaving the region."""
+        enter, leave = self.b.label(), self.b.label()
+        self.b.branch_if(fits, enter, leave, True)
+        with self.b.aside(leave):
+            self.leave("dispatch", target, retired)
+        self.b.place(enter)
+
+    def _pass_guard(self, target: int, retired: Value) -> None:
+        """Compare the addresses that code from ``target`` on takes to have been compared."""
+        for register, check in self._unguarded(target):
+            self._only_if(self.memory.passes(self.b, self.x[register], check), target, retired)
+
+    def _unguarded(self, target: int) -> Iterable[tuple[int, Check]]:
+        return self.bounds.unguarded(self._leader, target) if self.memory.windowed else ()
 
     def save(self, retired: Value) -> None:
         """Another block of the region follows."""
@@ -222,6 +243,9 @@ class RegionContext:
             self.save(retired)
             elsewhere = b.label()
             labels = {place: b.label() for place in targets}
+            for place in targets:  # what they compare is wanted on all of these ways: read it before they part
+                for register, _ in self._unguarded(place):
+                    self.x[register]
             cases = " ".join(f"i64 {place}, label %{label}" for place, label in labels.items())
             relative = target - Value("%page", 64, b)
             b.terminate(f"switch i64 {relative.raw}, label %{elsewhere} [ {cases} ]")
@@ -234,6 +258,7 @@ class RegionContext:
                     enter = b.label()
                     b.branch_if(fits, enter, elsewhere, True)
                     b.place(enter)
+                self._pass_guard(place, retired)
                 b.branch(self.labels[place])
             with b.aside(elsewhere):
                 self._leave_by_jump(target, source, retired)
@@ -266,13 +291,26 @@ class RegionContext:
         else:
             entry.branch(head)
         entry.place(head)
-        first, *others = (self.labels[at] for at in self.region.entries)
-        if others:
-            cases = " ".join(f"i64 {at}, label %{self.labels[at]}" for at in self.region.entries[1:])
-            entry.terminate(f"switch i64 {(pc & (PAGE - 1)).raw}, label %{first} [ {cases} ]")
-        else:
-            entry.branch(first)
+        first, *others = ((at, self._gates.get(at, self.labels[at])) for at in self.region.entries)
+        cases = " ".join(f"i64 {at}, label %{label}" for at, label in others)
+        entry.terminate(f"switch i64 {(pc & (PAGE - 1)).raw}, label %{first[1]} [ {cases} ]")
         self.b.prologue(entry)
+
+    def _place_gates(self) -> None:
+        """In front of blocks that have a guard, where the region is entered there."""
+        b = self.b
+        for at, label in self._gates.items():
+            b.place(label)
+            for register, span in self._guards[at].items():
+                passed = b.label()
+                b.branch_if(
+                    self.memory.passes(b, self.x.at_entry(register), Check(span.proper, True, True)),
+                    passed,
+                    "unfit",
+                    True,
+                )
+                b.place(passed)
+            b.branch(self.labels[at])
 
     def _check_pages(self, entry: Builder, page: Value) -> None:
         """Find out which of the pages around are those that the region was made from. (None of this changes before the

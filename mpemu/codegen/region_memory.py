@@ -1,8 +1,9 @@
-"""Loads and stores in regions: through the window if the region is made for one (window.py), else through a site of
-their own (sites.py), which is not asked again for the page that the last access by the same base register was to.
+"""Loads and stores in regions.
 
-Where that fails a function of the interpreter (refill.py) is asked, out of line. Only if it has no answer either is the
-region left.
+A region that is made for a window (window.py) compares addresses with its bounds, as far as they are not known to be
+within them (bounds.py), and is left at those that are not. In others each access has a site of its own (sites.py),
+which is not asked again for the page that the last access by the same base register was to. Where that fails a function
+of the interpreter (refill.py) is asked, out of line; only if it has no answer either is the region left.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+from mpemu.codegen.bounds import Check
 from mpemu.codegen.ir import Builder
 from mpemu.codegen.refill import call_data_address, data_address
 from mpemu.codegen.sites import NO_SITE, site_place, within_site
 from mpemu.codegen.tlb_entries import probe_data
+from mpemu.codegen.window import RegionWindow
 from mpemu.isa.value import Value
-from mpemu.layout import PAGE, REGIME
+from mpemu.layout import PAGE
 from mpemu.unit import Kind
 
 Perform = Callable[[str], Value]
 """Emits an access at a host address; a store answers with what it stores."""
-
-_ITEMS = ("window_low", "window_host", "window_reads", "window_writes")
 
 
 class _Found:
@@ -41,56 +42,78 @@ class _Found:
 
 
 class RegionMemory:
-    """How a region reaches memory. With ``windowed`` the bounds of its regime's window are values of the function.
+    """How a region reaches memory: with ``windowed`` by its regime's window. It ``stores``, or not.
 
     Its sites have the numbers from ``first_site`` on."""
 
-    def __init__(self, b: Builder, symbols: dict[str, int], kind: Kind, first_site: int) -> None:
+    def __init__(self, b: Builder, symbols: dict[str, int], kind: Kind, stores: bool, first_site: int) -> None:
         self._b, self._symbols = b, symbols
         self._any_alignment = b.module.host.ANY_ALIGNMENT
         self.windowed = kind.windowed and self._any_alignment
-        self._offsets: dict[str, Value] = {}
+        self._window = RegionWindow(stores)
         self._found: dict[str, _Found] = {}
         """By base register's value: the last access with it."""
         self._sites = itertools.count(first_site)
 
     def enter(self, entry: Builder, unfit: str) -> None:
         """At the region's entry; without the window that it is made for to ``unfit``."""
-        if not self.windowed:
-            return
-        for name in _ITEMS:
-            pointer = entry.pointer("%tlb", REGIME.offset[name])
-            entry.line(f"%{name} = load i64, ptr {pointer}, align 8")
-        delta = Value("%window_host", 64, entry) - Value("%window_low", 64, entry)
-        entry.line(f"%window = inttoptr i64 {delta.raw} to ptr")
-        fit = entry.label()
-        entry.branch_if((Value("%window_reads", 64, entry) != 0).raw, fit, unfit, True)
-        entry.place(fit)
+        if self.windowed:
+            fit = entry.label()
+            entry.branch_if(self._window.enter(entry, "%tlb").raw, fit, unfit, True)
+            entry.place(fit)
+
+    def passes(self, b: Builder, base: Value, check: Check) -> str:
+        """1 bit: of a region with a window, whether this has what is checked, from ``base`` on."""
+        span = check.span
+        if check.start and check.end:
+            fits = self._window.holds(b, base + span.low, span.size)
+        elif check.start:
+            fits = self._window.begins_before(b, base + span.low)
+        else:
+            fits = self._window.ends_behind(b, base, span.high)
+        return str(fits.raw)
 
     def begin(self, continues: bool) -> None:
         """A block begins; ``continues``: nothing but the block before it leads there."""
         if not continues:
-            self._offsets.clear()
             self._found.clear()
 
     def access(
-        self, base: Value, immediate: int, writes: bool, perform: Perform, missed: Callable[[], None], width: int
+        self,
+        base: Value,
+        immediate: int,
+        writes: bool,
+        perform: Perform,
+        missed: Callable[[], None],
+        width: int,
+        check: Check | None,
     ) -> Value:
         """``perform(pointer)``, for a load or store at guest address ``base`` + ``immediate``; ``missed()`` emits how
-        to leave."""
+        to leave. ``check``: if there is a window, what has to be compared with it."""
+        base = Value(base.raw, 64, self._b)  # pc may be computed anew wherever it is asked for
+        if self.windowed:
+            if check:
+                self._check(base, check, missed)
+            return perform(self._b.pointer(self._window.pointer(self._b, base), immediate))
+        return self._access_by_site(base, immediate, writes, perform, missed, width)
+
+    def _check(self, base: Value, check: Check, missed: Callable[[], None]) -> None:
+        b = self._b
+        inside, outside = b.label(), b.label()
+        b.branch_if(self.passes(b, base, check), inside, outside, True)
+        with b.aside(outside):
+            missed()
+        b.place(inside)
+
+    def _access_by_site(
+        self, base: Value, immediate: int, writes: bool, perform: Perform, missed: Callable[[], None], width: int
+    ) -> Value:
         b = self._b
         inside, outside, known, join = (b.label() for _ in range(4))
-        base = Value(base.raw, 64, b)  # pc may be computed anew wherever it is asked for
         found = self._found.get(str(base.raw))
         distance: Value | None = None
         site = NO_SITE
-        if self.windowed:
-            within = self._within(base)
-            fits = within.ltu(Value("%window_writes" if writes else "%window_reads", 64, b))
-            b.branch_if(fits.raw, inside, outside, True)
-            b.place(inside)
-            result = perform(b.pointer(b.pointer("%window", base), immediate))
-        elif found is not None and (found.writes or not writes):
+        if found is not None and (found.writes or not writes):
             b.branch_if(found.reaches(immediate, width // 8).raw, inside, outside, True)
             b.place(inside)
             result = perform(b.pointer(b.to_pointer(base + found.distance), immediate))
@@ -136,14 +159,6 @@ class RegionMemory:
             b.branch(join)
         b.place(join)
         return b.op(f"phi ptr [ {direct}, %{inside} ], [ {found}, %{known} ]")
-
-    def _within(self, base: Value) -> Value:
-        """Offset of ``base`` in the window; what is outside is at least as large as the limits."""
-        known = self._offsets.get(str(base.raw))
-        if known is None:
-            known = base - Value("%window_low", 64, self._b)
-            self._offsets[str(base.raw)] = known
-        return known
 
     def _probe(self, address: Value, width: int, writes: bool) -> tuple[Value, str]:
         """(1 bit: the TLB knows the page and the access is aligned, pointer to the addend)."""

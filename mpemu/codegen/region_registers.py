@@ -80,16 +80,17 @@ class Registers:
     def _slot(self, number: int) -> str:
         if number not in self._slots:
             self._slots[number] = self._b.alloca(self._kind)
-            self._at_entry(number)
+            self.at_entry(number)
         return self._slots[number]
 
-    def _at_entry(self, number: int) -> Value:
+    def at_entry(self, number: int) -> Value:
+        """What the register holds when the region is entered."""
         if number not in self._initial:
             self._initial[number] = Value(f"%{self._item}{number}", 64, self._b)
         return self._initial[number]
 
     def _read(self, number: int) -> Value:
-        return self._load(self._slot(number)) if number in self._written else self._at_entry(number)
+        return self._load(self._slot(number)) if number in self._written else self.at_entry(number)
 
     def _load(self, slot: str) -> Value:
         if self._kind == "i64":

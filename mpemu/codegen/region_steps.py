@@ -112,7 +112,8 @@ class StepEmitter(RegionEmitter):
     def _access(self, writes: bool, perform: Callable[[str], Value], width: int) -> Value:
         context, operands = self._context, self._step.operands
         base, immediate = context.x[operands["rs1"]], operands.get("imm", 0)
-        return context.memory.access(base, immediate, writes, perform, self._missed, width)
+        check = context.bounds.checks.get(self._step.at)
+        return context.memory.access(base, immediate, writes, perform, self._missed, width, check)
 
     def _probe(self, address: Value, width: int, tag_name: str) -> str:
         return self._context.memory.pointer(address, width, tag_name == "write_tag", self._missed)

@@ -8,7 +8,7 @@ code compares the address with the site's bounds, and adds its addend: nothing t
 Outside the site a function of the interpreter is asked (refill.py). If the TLB has the page, it makes that the site; a
 page beside the site's end that continues it in RAM is added to it, and where a superpage's window is known the site is
 that. So a site says nothing that the TLB has not said since its last flush, and it goes wherever an entry of the TLB
-does: :func:`forget_sites`, :func:`forget_page`.
+does: :func:`forget_sites`, :func:`forget_sites_of_page`.
 
 Accesses of several regions may have the same number: then they get in each other's way, and nothing worse. For that
 reads have the first half of the sites and writes the other, and the bounds leave room for the widest access.
@@ -80,7 +80,7 @@ def define_extend(module: Module, isa: Isa) -> None:
     window_low = h.get(h.at(regime, REGIME.offset["window_low"]))
     with h.when((va - window_low).ltu(window)):
         h.put(low, window_low)
-        h.put(size, window)
+        h.put(size, window - ROOM)
         h.put(known, addend)
         b.terminate("ret void")
     page, start, span = va & -PAGE, h.get(low), h.get(size)
@@ -99,7 +99,7 @@ def forget_sites(h: Native, regime: Value) -> None:
     fill_block(h, h.at(regime, REGIME.offset["site_bytes"]), _SIZE, 0)
 
 
-def forget_page(h: Native, regime: Value, va: Value) -> None:
+def forget_sites_of_page(h: Native, regime: Value, va: Value) -> None:
     """Drop the sites that have any of the page of ``va``."""
     b = h.b
     page = b.op(f"insertelement {VECTOR} undef, i64 {(va & -PAGE).raw}, i32 0")

@@ -12,7 +12,9 @@ import time
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
+from mpemu.codegen.facts import facts
 from mpemu.codegen.host import Host, native
+from mpemu.codegen.records import Variant
 from mpemu.codegen.shape import Shape, Source, Step
 from mpemu.codegen.stencils import (
     CONSTANT,
@@ -86,6 +88,7 @@ class Stitcher:
         self.go = _split(jump.code, jump.patches, self.host)
         self._filled: dict[tuple[object, ...], bytes] = {}
         self._forms: dict[str, list[Form]] = {}
+        self._reserving: dict[str, bool] = {}
 
     def form(self, insn: Insn, operands: Mapping[str, int]) -> str | None:
         """The stencil for an instruction, None if it has none."""
@@ -101,6 +104,14 @@ class Stitcher:
         """The stencil instead of ``name`` where register ``last`` was written last."""
         better = last_symbol(name, are_last(operands, last))
         return better if better in self.parts else name
+
+    def reserves(self, step: Step) -> bool:
+        """It is an LR."""
+        known = self._reserving.get(step.insn.name)
+        if known is None:
+            known = facts(self._isa, Variant(step.insn, step.length)).reserves != 0
+            self._reserving[step.insn.name] = known
+        return known
 
     def filled(self, part: _Part, holes: Mapping[str, int]) -> bytes:
         """Its code, with constants."""
@@ -129,7 +140,7 @@ class Stitcher:
         page = code.page(0) or b""
 
         def fast(step: Step) -> bool:
-            if step.insn.name.startswith("lr.") and self.tight_distance(step, page) == 0:
+            if self.reserves(step) and self.tight_distance(step, page) == 0:
                 return False
             key = _key(step)
             if key not in names:
@@ -297,7 +308,7 @@ class _Region:
             self._append(self._stitcher.instruction(name, part, step.operands), part.jumps, exits)
             return
         holes = {**operand_holes(step.operands), Hole.AT: step.at, Hole.BEHIND: step.behind, Hole.COUNT: count}
-        if step.insn.name.startswith("lr."):
+        if self._stitcher.reserves(step):
             holes[Hole.TIGHT] = self._stitcher.tight_distance(step, self._shape.pages[0])
         self._append(self._stitcher.filled(part, holes), part.jumps, exits)
 

@@ -9,11 +9,10 @@ from mpemu.codegen.decoder import DECODE, NOWHERE
 from mpemu.codegen.memory import FETCH, note_used, ram_offset
 from mpemu.codegen.records import IMM, RECORD, RECORD_PAGE, SLOTS
 from mpemu.codegen.routines import ALL_ONES, Native, native
-from mpemu.codegen.sites import forget_page as forget_page_of_sites
-from mpemu.codegen.sites import forget_sites
+from mpemu.codegen.sites import forget_sites, forget_sites_of_page
 from mpemu.codegen.tlb2 import forget_all, forget_page
 from mpemu.codegen.tlb_entries import dtlb_entry, itlb_entry, probe_code
-from mpemu.codegen.window import close_window
+from mpemu.codegen.window import close_window, close_window_for_stores
 from mpemu.isa.value import Value
 from mpemu.layout import (
     CODE_PAGE,
@@ -92,7 +91,7 @@ def flush_page(h: Native, va: Value) -> None:
         h.put(h.b.pointer(d, DTLB_ENTRY.offset["write_tag"]), ALL_ONES)
         h.put(h.b.pointer(i, ITLB_ENTRY.offset["tag"]), ALL_ONES)
         with h.when((used & 2) == 0):
-            forget_page_of_sites(h, regime, va)
+            forget_sites_of_page(h, regime, va)
         with h.otherwise():
             forget_sites(h, regime)
             _flush_around(h, va, regime + REGIME.offset["dtlb"], DTLB_ENTRIES, DTLB_ENTRY, ("read_tag", "write_tag"))
@@ -123,7 +122,7 @@ def drop_write_tags(h: Native) -> None:
     def drop(regime: Value, used: Value) -> None:
         start = regime + (REGIME.offset["dtlb"] + DTLB_ENTRY.offset["write_tag"])
         for_each(h, DTLB_ENTRIES, lambda n: h.put(h.at(start + n * DTLB_ENTRY.size), ALL_ONES))
-        h.put(h.at(regime, REGIME.offset["window_writes"]), 0)
+        close_window_for_stores(h, regime)
         forget_sites(h, regime)
         forget_all(h, regime)
 

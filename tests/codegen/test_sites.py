@@ -19,6 +19,8 @@ from tests.codegen.lab import A0, A1, A2, A3, A4, A, D, R, V, W, asm, pte
 from tests.codegen.native_hart import RAM
 from tests.codegen.paged_program import CODE, MIDDLE, PAGE, QUANTUM, ROOT, SFENCE, SMALL, TURNS, Program, loop
 from tests.codegen.paged_program import LEAF as LEAF_TABLE
+from tests.codegen.pmp import ALL_ADDRESSES, EVERYTHING, NOTHING, READS
+from tests.codegen.reserving import FAILED
 
 LR, SC, SATP, PMP, SINVAL, FENCED = (RAM + 0x5000 + 0x40 * n for n in range(6))
 RW = V | R | W | A | D
@@ -27,10 +29,6 @@ FIRST = 6
 DATA = SMALL + FIRST * PAGE
 FRAMES = RAM + 0x8_0000
 OTHER = RAM + 0x9_0000
-FAILED, SUCCEEDED = 1, 0
-ALL_ADDRESSES = (1 << 54) - 1
-READS, NOTHING, EVERYTHING = 0x19, 0x18, 0x1F
-"""PMP: the rights of a naturally aligned range."""
 
 
 class Sites(Program):
@@ -49,13 +47,8 @@ class Sites(Program):
             self.map(FIRST + n, FRAMES + n * PAGE, RW)
             self.store(FRAMES + n * PAGE, 1)
             self.store(OTHER + n * PAGE, 100)
-        self.asks_at_exits(True)
         self.hot(distances=(0,))
-
-    def hot(self, page: int = 0, pa: int = CODE, distances: tuple[int, ...] = (0, 1)) -> None:
-        self.sum()
-        assert self.translate(pa) == 1 and not self.units[-1].kind.windowed
-        assert self.translated([pa]) == {pa}
+        assert not self.units[-1].kind.windowed
 
     def run_at(self, va: int, cause: int = Cause.BREAKPOINT, a3: int = 0) -> Any:
         return self.done(SMALL, priv=Mode.S, cause=cause, quantum=QUANTUM, x10=0, x11=TURNS, x12=va, x13=a3)
@@ -207,17 +200,13 @@ def test_pmp_takes_its_page_away(lab: Sites, rights: int, cause: int) -> None:
         lab.done(PMP, x11=FRAMES >> 2 | PAGE // 8 - 1, x12=EVERYTHING | EVERYTHING << 8)
 
 
-def test_a_store_by_a_site_that_was_there_ends_a_reservation() -> None:
-    """Marking the page asks the other hart to drop it."""
-    lab = Sites()
-    try:
-        assert [lab.sum() for _ in range(3)] == [TURNS] * 3
-        lab.done(LR, x11=FRAMES + 8)
-        lab.run_at(DATA, a3=7)
-        assert lab.done(SC, x11=FRAMES + 8, x12=9).x[A0] == FAILED
-        assert lab.load(FRAMES + 8) == 7
-    finally:
-        lab.close()
+def test_a_store_by_a_site_that_was_there_ends_a_reservation(lab: Sites) -> None:
+    """Marking the page drops it."""
+    assert [lab.sum() for _ in range(3)] == [TURNS] * 3
+    lab.done(LR, x11=FRAMES + 8)
+    lab.run_at(DATA, a3=7)
+    assert lab.done(SC, x11=FRAMES + 8, x12=9).x[A0] == FAILED
+    assert lab.load(FRAMES + 8) == 7
 
 
 def test_more_accesses_than_sites(lab: Sites) -> None:

@@ -16,11 +16,13 @@ from mpemu.isa.privileged import MPP_SHIFT, MPRV, Cause, Mode
 from mpemu.layout import POINTS_PER_SAMPLE, REGIME, REGION_EXITS
 from tests.codegen.lab import A0, A1, A2, A3, A4, RWX, SV39, A, R, V, W, asm, pte
 from tests.codegen.native_hart import RAM
+from tests.codegen.pmp import ALL_ADDRESSES, EVERYTHING, NOTHING, READS
+from tests.codegen.reserving import FAILED, SUCCEEDED
 from tests.codegen.translated import TranslatedLab
 
 PAGE, MEGAPAGE = 4096, 1 << 21
 AT = PAGE
-"""Where the data is in a megapage: a window lacks its first bytes."""
+"""Where the data is in a megapage."""
 ROOT, MIDDLE = RAM + 0x1_0000, RAM + 0x1_1000
 LOOP, LR, SC, SFENCE_ALL, SFENCE_PAGE, SINVAL, SATP, PMP = (RAM + 0x2_0000 + 0x100 * n for n in range(8))
 DATA, ELSEWHERE = RAM + 0x3_0000, RAM + 0x5_0000
@@ -31,10 +33,6 @@ START = 0x4000_0000
 MAPPED = START + AT
 TURNS = 5
 QUANTUM = 1000
-FAILED, SUCCEEDED = 1, 0
-NOTHING, READS, EVERYTHING = 0x18, 0x19, 0x1F
-"""PMP: the rights of a naturally aligned range."""
-ALL_ADDRESSES = (1 << 54) - 1
 
 
 class Windows(TranslatedLab):

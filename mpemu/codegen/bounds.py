@@ -1,0 +1,303 @@
+"""Which addresses a region has to compare with the bounds of memory, and where.
+
+Loads and stores by a register whose distance from an address that has been compared is known need no comparison of
+their own. What is in memory as a whole is an interval; so of every register it is enough to know a :class:`Span` of
+distances from it that are in there. Three passes over the region's blocks, each a data flow of guest registers:
+
+- backwards, *ahead*: the span that some path goes on to access by a register's value, in this turn of a loop or
+  the next. A comparison is made for all of it at once: a function's frame, the fields of a structure.
+- backwards, *surely*: by which registers every path accesses memory. Loops that do want those registers compared before
+  they are entered, so that it is not in every turn; so do other places where the region is entered. What they want is
+  the *guard* of the block, and holds there whoever comes.
+- forwards, *known*: what has been compared on all paths. Where an access is not within that, it is compared before it.
+
+Copies and sums with constants (a stack pointer that moves by a frame) carry what is known along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from mpemu.codegen.facts import facts
+from mpemu.codegen.records import Variant
+from mpemu.codegen.shape import Shape, Step
+from mpemu.isa.profiles import IsaSpec
+
+WIDEST = 2048
+"""Bytes of a span that is compared at once, at most."""
+FARTHEST = 4096
+"""Bytes between a register's value and what is known of it, at most: much less than there are below RAM and above it,
+so that no sum of both wraps around."""
+ROUNDS = 4
+"""Over all blocks, in which knowledge may change. (Where it still does then, only the guard is known.)"""
+
+
+class Span(NamedTuple):
+    """Bytes at a register's value + ``low`` ... + ``high`` - 1.
+
+    Known of a register: what is at + ``low`` is not in front of memory, what is before + ``high`` is not behind it.
+    That says something even if ``low`` is not below ``high``."""
+
+    low: int
+    high: int
+
+    @property
+    def size(self) -> int:
+        return self.high - self.low
+
+    def holds(self, other: Span) -> bool:
+        return self.low <= other.low and other.high <= self.high
+
+    def hull(self, other: Span) -> Span:
+        return Span(min(self.low, other.low), max(self.high, other.high))
+
+    def common(self, other: Span) -> Span:
+        return Span(max(self.low, other.low), min(self.high, other.high))
+
+    def moved(self, distance: int) -> Span:
+        return Span(self.low + distance, self.high + distance)
+
+    @property
+    def proper(self) -> Span:
+        """It, or what has a byte and implies it."""
+        low, high = min(self), max(self)
+        return Span(low, max(high, low + 1))
+
+    @property
+    def is_near(self) -> bool:
+        return max(abs(self.low), abs(self.high)) <= FARTHEST
+
+
+Spans = Mapping[int, Span]
+"""By register."""
+
+
+class Check(NamedTuple):
+    """What of a ``span`` from a register's value on has to be compared: its ``start`` with the start of memory, its
+    ``end`` with the end."""
+
+    span: Span
+    start: bool
+    end: bool
+
+
+class _Effect(NamedTuple):
+    """Of the step at ``at``: it accesses ``span`` by register ``base``, if any (``writes``: it stores); then
+    ``written``, if not 0, is written, with register ``source`` + ``offset`` if that is not 0."""
+
+    at: int
+    base: int
+    span: Span | None
+    writes: bool
+    written: int
+    source: int
+    offset: int
+
+
+def _effect(isa: IsaSpec, step: Step) -> _Effect:
+    operands = step.operands
+    known = facts(isa, Variant(step.insn, step.length))
+    base, span, writes = 0, None, False
+    if known.access:
+        register, offset = known.access.terms
+        base, low = operands[register], operands[offset]
+        span, writes = Span(low, low + known.access.size), known.access.writes
+    written, source, distance = operands["rd"] if "rd" in known.writes else 0, 0, 0
+    if known.sum:
+        first, second = known.sum
+        if second == "imm":
+            source, distance = operands[first], operands[second]
+        elif 0 in (operands[first], operands[second]):
+            source = operands[first] or operands[second]
+    return _Effect(step.at, base, span, writes, written, source, distance)
+
+
+class Bounds:
+    """Of a region.
+
+    ``checks``: by place of a step, what has to be compared, by its base register, before it accesses memory; steps that
+    are not there need nothing. ``guards``: by first step of a block, what is known whenever it begins. ``stores``:
+    whether any access does.
+    """
+
+    def __init__(self, region: Shape, isa: IsaSpec) -> None:
+        self._region = region
+        self._flow = {leader: [_effect(isa, step) for step in self._steps(leader)] for leader in region.leaders}
+        self.stores = any(effect.writes for effects in self._flow.values() for effect in effects)
+        self._wanted: dict[int, Span] = {}
+        ahead = self._ahead()
+        surely = self._surely()
+        self.guards: dict[int, Spans] = {}
+        for leader in self._guarded():
+            spans = {base: span for base, span in ahead[leader].items() if surely[leader] >> base & 1}
+            if spans:
+                self.guards[leader] = spans
+        self._known_behind: dict[int, Spans] = {}
+        self.checks: dict[int, Check] = {}
+        self._find_known()
+        if self._guard_what_stays(ahead):
+            self._find_known()
+
+    def unguarded(self, leader: int, target: int) -> Iterator[tuple[int, Check]]:
+        """By register: what the guard of the block at ``target`` wants, and is not known behind that at ``leader``."""
+        known = self._known_behind[leader]
+        for register, span in self.guards.get(target, {}).items():
+            if check := _check(known.get(register), span):
+                yield register, check
+
+    def _steps(self, leader: int) -> Iterable[Step]:
+        """What of a block is executed in the region."""
+        for step in self._region.block(leader):
+            if (step.at in self._region.spins and not step.is_branch) or not self._region.fast(step):
+                return
+            yield step
+
+    def _guarded(self) -> set[int]:
+        """Heads of loops, and other blocks at which the region is entered, behind calls say."""
+        return self._heads() | set(self._region.entries) - {self._region.head}
+
+    def _heads(self) -> set[int]:
+        """Blocks that a later one goes back to."""
+        return {
+            leader
+            for leader in self._region.leaders
+            if any(before >= leader for before in self._region.predecessors[leader])
+        }
+
+    def _guard_what_stays(self, ahead: Mapping[int, Spans]) -> bool:
+        """Loops that are entered from outside: what all ways to them inside of the region know shall hold then, too."""
+        changed = False
+        for leader in self._heads():
+            if leader not in self._region.entries:
+                continue
+            guard = dict(self._guard(leader))
+            for register, span in self._known_before(leader).items():
+                if register in ahead[leader] and register not in guard:
+                    guard[register], changed = span, True
+            self.guards[leader] = guard
+        return changed
+
+    # -- backwards
+    def _ahead(self) -> dict[int, dict[int, Span]]:
+        """By block; and ``_wanted`` by access."""
+        found: dict[int, dict[int, Span]] = {}
+        for leader in [*reversed(self._flow), *reversed(self._flow)]:  # once around a loop
+            spans: dict[int, Span] = {}
+            for place in self._region.successors[leader]:
+                for register, span in found.get(place, {}).items():
+                    _add(spans, register, span)
+            for effect in reversed(self._flow[leader]):
+                if effect.written:
+                    later = spans.pop(effect.written, None)
+                    if later and effect.source:
+                        _add(spans, effect.source, later.moved(effect.offset))
+                if effect.span:
+                    hull = spans.get(effect.base, effect.span).hull(effect.span)
+                    self._wanted[effect.at] = hull if hull.size <= WIDEST and effect.base else effect.span
+                    spans[effect.base] = self._wanted[effect.at]
+            found[leader] = spans
+        return found
+
+    def _surely(self) -> dict[int, int]:
+        """By block, as bits: the registers."""
+        found = dict.fromkeys(self._flow, -1)
+        changed = True
+        while changed:
+            changed = False
+            for leader in reversed(self._flow):
+                bases = -1 if self._region.successors[leader] else 0
+                for place in self._region.successors[leader]:
+                    bases &= found[place]
+                for effect in reversed(self._flow[leader]):
+                    if effect.written:
+                        moves = bases >> effect.written & 1
+                        bases &= ~(1 << effect.written)
+                        bases |= moves << effect.source
+                    if effect.span:
+                        bases |= 1 << effect.base
+                bases &= ~1
+                changed |= bases != found[leader]
+                found[leader] = bases
+        return found
+
+    # -- forwards
+    def _find_known(self) -> None:
+        self._known_behind.clear()
+        known: dict[int, Spans] = {}
+        given_up = set[int]()
+        rounds, changed = 0, True
+        while changed:
+            changed = False
+            rounds += 1
+            for leader in self._flow:
+                before = self._guard(leader) if leader in given_up else self._common(leader)
+                if before is None or known.get(leader) == before:
+                    continue
+                if rounds > ROUNDS:
+                    given_up.add(leader)
+                    before = self._guard(leader)
+                known[leader], changed = before, True
+                self._known_behind[leader] = self._forward(leader, before)
+
+    def _guard(self, leader: int) -> Spans:
+        return self.guards.get(leader, {})
+
+    def _common(self, leader: int) -> Spans | None:
+        """What is known when a block begins, as far as the blocks before it have been looked at; None if none has."""
+        guard = self._guard(leader)
+        if leader in self._region.entries:
+            return guard
+        if not any(place in self._known_behind for place in self._region.predecessors[leader]):
+            return None
+        found = dict(guard)
+        for register, span in self._known_before(leader).items():
+            found[register] = found.get(register, span).hull(span)
+        return found
+
+    def _known_before(self, leader: int) -> Spans:
+        """What is known on all ways to a block from others, as far as they have been looked at."""
+        before = [
+            self._known_behind[place] for place in self._region.predecessors[leader] if place in self._known_behind
+        ]
+        found: dict[int, Span] = {}
+        for register, span in before[0].items() if before else ():
+            if all(register in other for other in before):
+                for other in before[1:]:
+                    span = span.common(other[register])
+                found[register] = span
+        return found
+
+    def _forward(self, leader: int, before: Spans) -> Spans:
+        """What is known behind the block; and ``checks`` of its steps."""
+        known = dict(before)
+        for effect in self._flow[leader]:
+            self.checks.pop(effect.at, None)
+            if effect.span:
+                here = known.get(effect.base)
+                if here is None or not here.holds(effect.span):
+                    wanted = self._wanted[effect.at]
+                    if check := _check(here, wanted):
+                        self.checks[effect.at] = check
+                    if effect.base:
+                        known[effect.base] = here.hull(wanted) if here else wanted
+            if effect.written:
+                source = known.get(effect.source)
+                known.pop(effect.written, None)
+                if effect.source and source and source.moved(-effect.offset).is_near:
+                    known[effect.written] = source.moved(-effect.offset)
+        return known
+
+
+def _check(known: Span | None, wanted: Span) -> Check | None:
+    """Of a register."""
+    start = known is None or wanted.low < known.low
+    end = known is None or wanted.high > known.high
+    return Check(wanted.proper, start, end) if start or end else None
+
+
+def _add(spans: dict[int, Span], register: int, span: Span) -> None:
+    """Unless both together are too much."""
+    hull = spans.get(register, span).hull(span)
+    if hull.size <= WIDEST:
+        spans[register] = hull
