@@ -133,10 +133,10 @@ REGIME = Struct(
             2 * WINDOW_LIMITS,
         ),
         Item("window_ends", "u64", "hart", "likewise: the last of these addresses", 2 * WINDOW_LIMITS),
-        # sites (codegen/sites.py); one more than there are has what nobody asks for
-        Item("site_low", "u64", "hart", "guest address of its start", SITES + 8, align=64),
-        Item("site_bytes", "u64", "hart", "at how many addresses from there an access may begin", SITES + 8, align=64),
-        Item("site_addend", "u64", "hart", "host address minus guest address", SITES + 8, align=64),
+        # sites (codegen/sites.py)
+        Item("site_low", "u64", "hart", "guest address of its start", SITES, align=64),
+        Item("site_bytes", "u64", "hart", "at how many addresses from there an access may begin", SITES, align=64),
+        Item("site_addend", "u64", "hart", "host address minus guest address", SITES, align=64),
     ),
     64,
 )
@@ -176,6 +176,7 @@ CODE_PAGES_SIZE = JUMPS_START + JUMPS * JUMP.size
 
 # Translation: vCPUs ask for regions, the translator publishes them (codegen/hot.py has the protocol).
 HEAT = 4096
+HOLD_UPS = 16
 POINTS_PER_SAMPLE, POINTS_PER_EXIT = 64, 1
 """Points for a place where a slice ended, and for one without a region that a region leads to."""
 HEAT_ROUND = 4096 * POINTS_PER_SAMPLE
@@ -354,6 +355,10 @@ HART = Struct(
         Item("left_page", "u64", "hart", "virtual address of the page of `rp`, if the region led to code without one"),
         Item("left_jump", "u64", "hart", "that of the jalr by which the region was left, if it often is"),
         Item("heat", "u32", "hart", "points by hashed record", HEAT),
+        # regions that were refused, or left for accesses that they can't do, by hashed record (codegen/refit.py)
+        Item("held_record", "u64", "hart", "the record by which it was entered", HOLD_UPS),
+        Item("held_times", "u64", "hart", "how often in a row", HOLD_UPS),
+        Item("held_at", "u64", "hart", "instret at the last time", HOLD_UPS),
         # -- statistics
         Item("exits", "u64", "hart", "run() returns by ExitReason", 32),
         Item("traps", "u64", "hart", "synchronous exceptions taken"),

@@ -26,6 +26,7 @@ from mpemu.isa.profiles import IsaSpec
 
 WIDEST = 2048
 """Bytes of a span that is compared at once, at most."""
+WIDEST_OF_MANY = 64
 FARTHEST = 4096
 """Bytes between a register's value and what is known of it, at most: much less than there are below RAM and above it,
 so that no sum of both wraps around."""
@@ -41,28 +42,29 @@ class Span(NamedTuple):
 
     low: int
     high: int
+    writes: bool = False
 
     @property
     def size(self) -> int:
         return self.high - self.low
 
     def holds(self, other: Span) -> bool:
-        return self.low <= other.low and other.high <= self.high
+        return self.low <= other.low and other.high <= self.high and self.writes >= other.writes
 
     def hull(self, other: Span) -> Span:
-        return Span(min(self.low, other.low), max(self.high, other.high))
+        return Span(min(self.low, other.low), max(self.high, other.high), self.writes or other.writes)
 
     def common(self, other: Span) -> Span:
-        return Span(max(self.low, other.low), min(self.high, other.high))
+        return Span(max(self.low, other.low), min(self.high, other.high), self.writes and other.writes)
 
     def moved(self, distance: int) -> Span:
-        return Span(self.low + distance, self.high + distance)
+        return Span(self.low + distance, self.high + distance, self.writes)
 
     @property
     def proper(self) -> Span:
         """It, or what has a byte and implies it."""
-        low, high = min(self), max(self)
-        return Span(low, max(high, low + 1))
+        low, high = min(self.low, self.high), max(self.low, self.high)
+        return Span(low, max(high, low + 1), self.writes)
 
     @property
     def is_near(self) -> bool:
@@ -80,6 +82,8 @@ class Check(NamedTuple):
     span: Span
     start: bool
     end: bool
+    anew: bool
+    """Nothing is known of the register so far, or not that it may be written by."""
 
 
 class _Effect(NamedTuple):
@@ -95,14 +99,15 @@ class _Effect(NamedTuple):
     offset: int
 
 
-def _effect(isa: IsaSpec, step: Step) -> _Effect:
+def _effect(isa: IsaSpec, step: Step, one: bool) -> _Effect:
     operands = step.operands
     known = facts(isa, Variant(step.insn, step.length))
     base, span, writes = 0, None, False
     if known.access:
         register, offset = known.access.terms
         base, low = operands[register], operands[offset]
-        span, writes = Span(low, low + known.access.size), known.access.writes
+        writes = known.access.writes
+        span = Span(low, low + known.access.size, writes and not one)
     written, source, distance = operands["rd"] if "rd" in known.writes else 0, 0, 0
     if known.sum:
         first, second = known.sum
@@ -121,20 +126,26 @@ class Bounds:
     whether any access does.
     """
 
-    def __init__(self, region: Shape, isa: IsaSpec) -> None:
-        self._region = region
-        self._flow = {leader: [_effect(isa, step) for step in self._steps(leader)] for leader in region.leaders}
+    def __init__(self, region: Shape, isa: IsaSpec, one: bool) -> None:
+        self._region, self._one = region, one
+        self._widest = WIDEST if one else WIDEST_OF_MANY
+        self._flow = {leader: [_effect(isa, step, one) for step in self._steps(leader)] for leader in region.leaders}
         self.stores = any(effect.writes for effects in self._flow.values() for effect in effects)
         self._wanted: dict[int, Span] = {}
         ahead = self._ahead()
-        surely = self._surely()
+        surely, surely_written = self._surely(False), self._surely(True)
         self.guards: dict[int, Spans] = {}
         for leader in self._guarded():
-            spans = {base: span for base, span in ahead[leader].items() if surely[leader] >> base & 1}
+            spans = {
+                base: span._replace(writes=span.writes and surely_written[leader] >> base & 1 == 1)
+                for base, span in ahead[leader].items()
+                if surely[leader] >> base & 1
+            }
             if spans:
                 self.guards[leader] = spans
         self._known_behind: dict[int, Spans] = {}
         self.checks: dict[int, Check] = {}
+        self.moves: dict[int, tuple[int, int]] = {}
         self._find_known()
         if self._guard_what_stays(ahead):
             self._find_known()
@@ -166,11 +177,9 @@ class Bounds:
         }
 
     def _guard_what_stays(self, ahead: Mapping[int, Spans]) -> bool:
-        """Loops that are entered from outside: what all ways to them inside of the region know shall hold then, too."""
+        """Where the region is entered, what all other ways to that place know shall hold, too."""
         changed = False
-        for leader in self._heads():
-            if leader not in self._region.entries:
-                continue
+        for leader in self._region.entries:
             guard = dict(self._guard(leader))
             for register, span in self._known_before(leader).items():
                 if register in ahead[leader] and register not in guard:
@@ -186,21 +195,22 @@ class Bounds:
             spans: dict[int, Span] = {}
             for place in self._region.successors[leader]:
                 for register, span in found.get(place, {}).items():
-                    _add(spans, register, span)
+                    self._add(spans, register, span)
             for effect in reversed(self._flow[leader]):
                 if effect.written:
                     later = spans.pop(effect.written, None)
-                    if later and effect.source:
-                        _add(spans, effect.source, later.moved(effect.offset))
+                    if later and effect.source and (self._one or not effect.offset):
+                        self._add(spans, effect.source, later.moved(effect.offset))
                 if effect.span:
                     hull = spans.get(effect.base, effect.span).hull(effect.span)
-                    self._wanted[effect.at] = hull if hull.size <= WIDEST and effect.base else effect.span
-                    spans[effect.base] = self._wanted[effect.at]
+                    wanted = hull if hull.size <= self._widest and effect.base else effect.span
+                    spans[effect.base] = wanted
+                    self._wanted[effect.at] = wanted._replace(writes=effect.span.writes)
             found[leader] = spans
         return found
 
-    def _surely(self) -> dict[int, int]:
-        """By block, as bits: the registers."""
+    def _surely(self, written: bool) -> dict[int, int]:
+        """By block, as bits: the registers; those that every path stores by, if ``written``."""
         found = dict.fromkeys(self._flow, -1)
         changed = True
         while changed:
@@ -214,12 +224,18 @@ class Bounds:
                         moves = bases >> effect.written & 1
                         bases &= ~(1 << effect.written)
                         bases |= moves << effect.source
-                    if effect.span:
+                    if effect.span and effect.writes >= written:
                         bases |= 1 << effect.base
                 bases &= ~1
                 changed |= bases != found[leader]
                 found[leader] = bases
         return found
+
+    def _add(self, spans: dict[int, Span], register: int, span: Span) -> None:
+        """Unless both together are too much."""
+        hull = spans.get(register, span).hull(span)
+        if hull.size <= self._widest:
+            spans[register] = hull
 
     # -- forwards
     def _find_known(self) -> None:
@@ -279,25 +295,24 @@ class Bounds:
                     wanted = self._wanted[effect.at]
                     if check := _check(here, wanted):
                         self.checks[effect.at] = check
+                        wanted = check.span
                     if effect.base:
-                        known[effect.base] = here.hull(wanted) if here else wanted
+                        known[effect.base] = here.hull(wanted) if here and self._one else wanted
             if effect.written:
                 source = known.get(effect.source)
                 known.pop(effect.written, None)
+                self.moves.pop(effect.at, None)
                 if effect.source and source and source.moved(-effect.offset).is_near:
                     known[effect.written] = source.moved(-effect.offset)
+                    self.moves[effect.at] = effect.written, effect.source
         return known
 
 
 def _check(known: Span | None, wanted: Span) -> Check | None:
     """Of a register."""
-    start = known is None or wanted.low < known.low
-    end = known is None or wanted.high > known.high
-    return Check(wanted.proper, start, end) if start or end else None
-
-
-def _add(spans: dict[int, Span], register: int, span: Span) -> None:
-    """Unless both together are too much."""
-    hull = spans.get(register, span).hull(span)
-    if hull.size <= WIDEST:
-        spans[register] = hull
+    anew = known is None or wanted.writes > known.writes
+    start = known is None or anew or wanted.low < known.low
+    end = known is None or anew or wanted.high > known.high
+    if known and known.writes:
+        wanted = wanted._replace(writes=True)
+    return Check(wanted.proper, start, end, anew or (start and end)) if start or end else None

@@ -35,7 +35,6 @@ from mpemu.layout import (
     PAGE,
     PAGE_SHIFT,
     POINTS_PER_EXIT,
-    POINTS_PER_SAMPLE,
     REGIME,
     REGION_ENTRY,
     REGION_PAGES,
@@ -82,8 +81,8 @@ def warm(h: Native, record: Value, points: Value) -> None:
     has_window = h.get(h.at(h.s.regime, REGIME.offset["window_bare"])) != 0
     with h.when(handler.geu(h.s.regions_start)):
         # what is optimised, but for any regime, is worth being made for a window, too
-        rank = _rank(h, handler)
-        with h.when(rank.geu(Kind(OPTIMISED).rank) & (_is_windowed(rank) | ~has_window)):
+        rank = rank_of(h, handler)
+        with h.when(rank.geu(Kind(OPTIMISED).rank) & (is_windowed(rank) | ~has_window)):
             h.ret(0)
         enough.set(h.s.hotness_2)
         tier.set(OPTIMISED)
@@ -103,12 +102,12 @@ def warm(h: Native, record: Value, points: Value) -> None:
         h.put(heat, 0, 32)
 
 
-def _rank(h: Native, handler: Value) -> Value:
+def rank_of(h: Native, handler: Value) -> Value:
     """Of a region, by its handler offset."""
     return h.get(h.at(h.s.handlers, handler - RANK_SIZE), 32).zext(64)
 
 
-def _is_windowed(rank: Value) -> Value:
+def is_windowed(rank: Value) -> Value:
     """1 bit: of Kind.rank."""
     return (rank.udiv(GENERATIONS) & 1) != 0
 
@@ -121,7 +120,7 @@ def ask_anew(h: Native, record: Value) -> None:
     handler = h.get(h.at(h.s.rp, HANDLER), 32).zext(64)
     with h.when((h.s.translator == 0) | pool.geu(h.s.record_next * RECORD_PAGE) | handler.ltu(h.s.regions_start)):
         h.ret(0)
-    rank = _rank(h, handler)
+    rank = rank_of(h, handler)
     with h.when(rank.ltu(Kind(OPTIMISED).rank) | (rank.urem(GENERATIONS) == GENERATIONS - 1)):
         h.ret(0)
     number = pool.udiv(RECORD_PAGE)
@@ -192,7 +191,7 @@ def use_region(h: Native, number: Value, index: Value) -> None:
     h.put(_shared(h, "page_used", page & (REGION_PAGES - 1)), 1, 8)
 
     def use(i: Value) -> None:
-        offset, code = _region_place(h, places, i)
+        offset, code = region_place(h, places, i)
         record = h.s.records + number * RECORD_PAGE + (offset << 3)
         handler = h.at(record, HANDLER)
         with h.when(h.get(handler, 32) == 0):
@@ -200,64 +199,21 @@ def use_region(h: Native, number: Value, index: Value) -> None:
         present = h.get(handler, 32).zext(64)
         worse = h.local(present.ltu(h.s.regions_start), 1)
         with h.when(~worse.get()):
-            worse.set(_rank(h, present).ltu(rank))
+            worse.set(rank_of(h, present).ltu(rank))
         with h.when(worse.get()):
             h.put(handler, code)
 
     for_each(h, count, use)
 
 
-def _region_place(h: Native, places: Value, i: Value) -> tuple[Value, Value]:
+def region_place(h: Native, places: Value, i: Value) -> tuple[Value, Value]:
     """Of the array ``places``, element ``i``: (page offset, handler offset, 32 bits)."""
     place = h.s.handlers + places + i * REGION_PLACE.size
     offset, code = (h.get(h.at(place, REGION_PLACE.offset[name]), 32) for name in ("offset", "code"))
     return offset.zext(64) & (PAGE - 2), code
 
 
-@native
-def refit(h: Native, record: Value) -> None:
-    """A region that is made for a window has been entered at ``record`` without one: use, or ask for, one that is not.
-
-    It happens where the same code runs with paging and without. The region that is found stays: it runs everywhere.
-    """
-    heat = h.hart("heat", ((record >> 4) ^ (record >> 16) ^ 1) & (HEAT - 1))
-    before = h.get(heat, 32).zext(64)
-    after = (before + POINTS_PER_EXIT) & (HEAT_ROUND - 1)
-    h.put(heat, after.lo(32), 32)
-    pool = record - h.s.records
-    with h.when(((after & (POINTS_PER_SAMPLE - 1)) != 0) | pool.geu(h.s.record_next * RECORD_PAGE)):
-        h.ret(0)
-    number = pool.udiv(RECORD_PAGE)
-    offset = (pool - number * RECORD_PAGE) >> 3
-    page = h.get(_page_number(h, number), 32).zext(64)
-    with h.when(page == 0):
-        h.ret(0)
-
-    best, code_of_best = h.local(0), h.local(0)
-
-    def look(index: Value, entry: str) -> None:
-        places, count, rank = (
-            h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64) for name in ("places", "count", "rank")
-        )
-
-        def compare(i: Value) -> None:
-            place, code = _region_place(h, places, i)
-            with h.when(place == offset):
-                best.set(rank)
-                code_of_best.set(code.zext(64))
-
-        with h.when(~_is_windowed(rank) & rank.gtu(best.get())):  # of the same rank the newest is the first
-            for_each(h, count, compare)
-
-    _regions_of(h, page - 1, look)
-    with h.when(code_of_best.get() != 0):
-        h.put(h.at(record, HANDLER), code_of_best.get().lo(32))
-        h.ret(1)
-    with h.when((after & (HEAT_ROUND // 4 - 1)) == POINTS_PER_SAMPLE):
-        h.call("request_region", number, offset, Kind(OPTIMISED).rank, 0, 0)
-
-
-def _regions_of(h: Native, page: Value, body: Callable[[Value, str], object]) -> None:
+def regions_of(h: Native, page: Value, body: Callable[[Value, str], object]) -> None:
     """``body(index, entry)`` for the regions of the translator's page that this hart has seen, newest first."""
     next_index = h.local(h.get(_shared(h, "page_first", (page & (REGION_PAGES - 1)) << 2), 32).zext(64))
     with h.loop() as done:
@@ -270,7 +226,7 @@ def _regions_of(h: Native, page: Value, body: Callable[[Value, str], object]) ->
         next_index.set(h.get(h.b.pointer(entry, REGION_ENTRY.offset["next"]), 32).zext(64))
 
 
-def _page_number(h: Native, number: Value) -> str:
+def page_number(h: Native, number: Value) -> str:
     return h.at(h.s.records + number * RECORD_PAGE, PAGE_NUMBER)
 
 
@@ -297,7 +253,7 @@ def use_new_regions(h: Native) -> None:
         def match(number: Value) -> None:
             mine = h.get(h.at(_code_page(h, number), CODE_PAGE.offset["hash"]))
             with h.when(mine == wanted), h.when(_same(h, number, page)):
-                h.put(_page_number(h, number), (page + 1).lo(32), 32)
+                h.put(page_number(h, number), (page + 1).lo(32), 32)
 
         for_each(h, h.s.record_next, match)
 
@@ -310,7 +266,7 @@ def use_new_regions(h: Native) -> None:
         page = h.get(h.b.pointer(entry, REGION_ENTRY.offset["page"]), 32)
 
         def match(number: Value) -> None:
-            with h.when(h.get(_page_number(h, number), 32) == page + 1):
+            with h.when(h.get(page_number(h, number), 32) == page + 1):
                 h.call("use_region", number, index)
 
         for_each(h, h.s.record_next, match)
@@ -328,7 +284,7 @@ def use_known_regions(h: Native, number: Value) -> None:
 
     def match(page: Value) -> None:
         with h.when(h.get(_shared(h, "page_hash", page << 3)) == mine), h.when(_same(h, number, page)):
-            h.put(_page_number(h, number), (page + 1).lo(32), 32)
-            _regions_of(h, page, lambda index, entry: h.call("use_region", number, index))
+            h.put(page_number(h, number), (page + 1).lo(32), 32)
+            regions_of(h, page, lambda index, entry: h.call("use_region", number, index))
 
     for_each(h, h.s.translated_pages_seen, match)

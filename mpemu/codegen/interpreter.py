@@ -6,7 +6,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mpemu.codegen import hot, interrupts, lrsc, marking, marks, memory, near, tight, tlb  # noqa: F401  (their routines)
+from mpemu.codegen import (  # noqa: F401  (their routines)
+    hot,
+    interrupts,
+    lrsc,
+    marking,
+    marks,
+    memory,
+    near,
+    refit,
+    tight,
+    tlb,
+)
 from mpemu.codegen.decoder import DECODE, SPECIAL_HANDLERS, DecoderEmitter, define_fact_tables, define_fusion_table
 from mpemu.codegen.facts import facts
 from mpemu.codegen.fusion import pairs as fusion_pairs
@@ -175,6 +186,12 @@ def _h_jumped(h: _Special) -> None:
     h.tail(h.b.pointer("%tbl", offset), "%rp", "%cnt")
 
 
+def _h_held_up(h: _Special) -> None:
+    """A region was not entered, or left, for an access that it can't do."""
+    h.call("held_up", Value("%cnt", 64, h.b))
+    h.tail("@h_interpret", "%rp", "%cnt")
+
+
 def _h_refit(h: _Special) -> None:
     """A region for a window was not entered, as there is none."""
     h.call("refit", h.b.from_pointer("%rp"))
@@ -234,6 +251,7 @@ _SPECIAL: dict[str, Callable[[_Special], None]] = {
         _h_slice,
         _h_leave,
         _h_jumped,
+        _h_held_up,
         _h_refit,
         _h_spin,
         _h_service,

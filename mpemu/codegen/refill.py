@@ -1,10 +1,11 @@
-"""What a region calls where its window, or site, or inline probe of the TLB says no: the access goes on if it can.
+"""What a region calls where a stretch, or an inline probe of the TLB, says no: the access goes on if it can.
 
 Leaving the region for a page that the TLB merely lacks would cost more than the walk. There is a function in the
-interpreter for each kind of access (:func:`data_address`). It preserves nearly all registers and takes but three, so
-that the cold branch costs the hot path nothing. It answers with a host address, or with 0 where the interpreter has
-to do the instruction: faults, devices, pages marked for LR/SC, accesses across pages. Then nothing of the hart's
-architectural state has changed, but accessed and dirty bits, which a walk may set any number of times.
+interpreter for each kind of access by the TLB (:func:`data_address`), and two that find stretches
+(:func:`data_stretch`). They preserve nearly all registers and take but three, so that the cold branch costs the hot
+path nothing. They answer with 0 where the interpreter has to do the instruction: faults, devices, pages marked for
+LR/SC, what is not in RAM in one piece. Then nothing of the hart's architectural state has changed, but accessed and
+dirty bits of the page that is accessed, which a walk may set any number of times.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.marks import is_marked
 from mpemu.codegen.memory import READ, WRITE, ram_offset
 from mpemu.codegen.routines import Native, native
-from mpemu.codegen.sites import PRESERVING, define_extend, note_page
+from mpemu.codegen.sites import PRESERVING, define_extend, note_page, site_holds
 from mpemu.codegen.tlb2 import look_up
 from mpemu.codegen.tlb_entries import dtlb_entry
 from mpemu.isa.hart import Isa
@@ -25,43 +26,94 @@ SIZES = (1, 2, 4, 8)
 _WALK = "data_walk"
 
 
-def data_address(writes: bool, size: int, any_alignment: bool) -> str:
-    """Symbol of the function for accesses of ``size`` bytes, which must be aligned unless ``any_alignment``."""
-    return f"data_{'write' if writes else 'read'}{8 * size}{'' if any_alignment else '_aligned'}"
+def data_address(writes: bool, size: int) -> str:
+    """Symbol of the function for accesses of ``size`` bytes, which must be aligned."""
+    return f"data_{'write' if writes else 'read'}{8 * size}"
 
 
-def call_data_address(b: Builder, function: str, address: Value, site: int) -> str:
-    """Host address (a ptr) of a guest access, or null. ``function``: pointer to the function for it; ``site``: place of
-    the site that shall be where this was (sites.py)."""
-    return b.op(f"call {PRESERVING} ptr {function}(ptr %st, i64 {address.raw}, i64 {site})")
+def call_data_address(b: Builder, function: str, address: Value) -> str:
+    """Host address (a ptr) of a guest access, or null. ``function``: pointer to the function for it."""
+    return b.op(f"call {PRESERVING} ptr {function}(ptr %st, i64 {address.raw})")
+
+
+def data_stretch(writes: bool) -> str:
+    """Symbol of the function that finds a stretch (stretches.py)."""
+    return f"data_stretch_{'writes' if writes else 'reads'}"
+
+
+def call_data_stretch(b: Builder, function: str, first: Value, site: int, size: int, access: int, width: int) -> Value:
+    """Not 0: the site at ``site`` has ``size`` bytes from ``first`` on. ``access``: if not 0, ``width`` bytes at
+    ``first`` + ``access`` - 1 are accessed next, and may be walked for."""
+    what = site | size << 16 | access << 32 | width << 48
+    return b.value(b.op(f"call {PRESERVING} i64 {function}(ptr %st, i64 {first.raw}, i64 {what})"))
+
+
+def _define_stretch(module: Module, isa: Isa, writes: bool) -> None:
+    symbol = data_stretch(writes)
+    b = Builder(module, f"dso_local {PRESERVING} i64 @{symbol}(ptr %st, i64 %first, i64 %what)", "nounwind noinline")
+    h = Native(b, isa, symbol)
+    first, what = Value("%first", 64, b), Value("%what", 64, b)
+    place, size, access, width = what & 0xFFFF, (what >> 16) & 0xFFFF, (what >> 32) & 0xFFFF, what >> 48
+    last = first + (size - 1)
+    va = first + (access - 1)
+    tag = DTLB_ENTRY.offset["write_tag" if writes else "read_tag"]
+    with h.when(access != 0):
+        known, _ = _known(h, va, tag)
+        with h.when(~known, likely=False):
+            within = (va & (PAGE - 1)).leu(Value(PAGE, 64) - width)
+            with h.when(~within):
+                b.terminate("ret i64 0")
+            arguments = f"ptr %st, i64 {va.raw}, i64 {width.raw}, i64 {int(writes)}"
+            walked = h.b.from_pointer(b.op(f"call {PRESERVING} ptr @{_WALK}({arguments})"))
+            with h.when(walked == 0):
+                b.terminate("ret i64 0")
+    known, addend = _known(h, first, tag)
+    with h.when(~known, likely=False):
+        b.terminate("ret i64 0")
+    with h.when(~site_holds(h, h.s.regime, place, first, Value(1, 64))):
+        note_page(h, h.s.regime, place, first, addend, writes)
+    with h.when(((first ^ last) & -PAGE) != 0, likely=False):
+        known, other = _known(h, last, tag)
+        with h.when(~known):
+            b.terminate("ret i64 0")
+        with h.when(~site_holds(h, h.s.regime, place, last, Value(1, 64))):
+            note_page(h, h.s.regime, place, last, other, writes)
+    b.terminate(f"ret i64 {site_holds(h, h.s.regime, place, first, size).zext(64).raw}")
+    module.define(b)
+
+
+def _known(h: Native, va: Value, tag: int) -> tuple[Value, Value]:
+    """(1 bit: either level of the TLB knows the page of ``va``; its addend)."""
+    entry = dtlb_entry(h.b, h.at(h.s.regime), va)
+    known = h.local(h.get(h.b.pointer(entry, tag)) == (va & -PAGE), 1)
+    addend = h.local(h.get(h.b.pointer(entry, DTLB_ENTRY.offset["addend"])))
+    with h.when(~known.get(), likely=False):
+        found, other = look_up(h, va, tag)
+        known.set(found)
+        addend.set(other)
+    return known.get(), addend.get()
 
 
 def define_data_addresses(module: Module, isa: Isa) -> None:
     _define_walk(module, isa)
     define_extend(module, isa)
     for writes in (False, True):
+        if module.host.ANY_ALIGNMENT:
+            _define_stretch(module, isa, writes)
         for size in SIZES:
-            for any_alignment in (False, True) if module.host.ANY_ALIGNMENT else (False,):
-                _define(module, isa, writes, size, any_alignment)
+            _define(module, isa, writes, size)
 
 
-def _define(module: Module, isa: Isa, writes: bool, size: int, any_alignment: bool) -> None:
+def _define(module: Module, isa: Isa, writes: bool, size: int) -> None:
     """Both levels of the TLB here, the rest in a routine."""
-    symbol = data_address(writes, size, any_alignment)
-    b = Builder(module, f"dso_local {PRESERVING} ptr @{symbol}(ptr %st, i64 %address, i64 %site)", "nounwind noinline")
+    symbol = data_address(writes, size)
+    b = Builder(module, f"dso_local {PRESERVING} ptr @{symbol}(ptr %st, i64 %address)", "nounwind noinline")
     h = Native(b, isa, symbol)
     va = Value("%address", 64, b)
     tag = DTLB_ENTRY.offset["write_tag" if writes else "read_tag"]
-    possible = (va & (PAGE - 1)).leu(PAGE - size) if any_alignment else (va & (size - 1)) == 0
-    with h.when(~possible, likely=False):
+    with h.when((va & (size - 1)) != 0, likely=False):
         b.terminate("ret ptr null")
-    entry = dtlb_entry(b, h.at(h.s.regime), va)
-    with h.when(h.get(b.pointer(entry, tag)) == (va & -PAGE)):
-        addend = h.get(b.pointer(entry, DTLB_ENTRY.offset["addend"]))
-        if any_alignment:  # others have no sites
-            note_page(h, h.s.regime, Value("%site", 64, b), va, addend, writes)
-        b.terminate(f"ret ptr {b.to_pointer(va + addend)}")
-    found, addend = look_up(h, va, tag)
+    found, addend = _known(h, va, tag)
     with h.when(found, likely=True):
         b.terminate(f"ret ptr {b.to_pointer(va + addend)}")
     arguments = f"ptr %st, i64 {va.raw}, i64 {size}, i64 {int(writes)}"

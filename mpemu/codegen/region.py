@@ -79,10 +79,10 @@ class RegionContext:
         self.x = Registers(self.b, "x", {n for x, _ in writes.values() for n in x})
         self.f = Registers(self.b, "f", {n for _, f in writes.values() for n in f})
         self.labels = {at: f"at{'n' if at < 0 else ''}{abs(at):x}" for at in region.leaders}
-        self.bounds = Bounds(region, isa)
+        self.bounds = Bounds(region, isa, region.kind.windowed)
         first_site = zlib.crc32(region.pages[0]) + region.head
         self.memory = RegionMemory(self.b, symbols, region.kind, self.bounds.stores, first_site)
-        self._guards = self.bounds.guards if self.memory.windowed else {}
+        self._guards = self.bounds.guards if self.memory.is_bounded else {}
         self._gates = {at: f"gate{at:x}" for at in region.entries if at in self._guards}
         """Labels, by entry."""
         self.count = self.b.alloca("i64")
@@ -138,7 +138,6 @@ class RegionContext:
             self._pages_here = self.region.pages_of(leader) | {0}
             self.x.begin(only)
             self.f.begin(only)
-            self.memory.begin(only)
             if not only:
                 self._base, self._pending = b.load(self.count), 0
             step = None
@@ -182,8 +181,9 @@ class RegionContext:
             self.b.rewind(position)
             self.x.restore(x)
             self.f.restore(f)
-            self.memory.begin(False)
             self.leave("interpret", step.at, self.retired())
+        if step.at in self.bounds.moves and self.memory.is_bounded:
+            self.memory.moved(*self.bounds.moves[step.at])
         self._pending += 1
 
     def _fall_through(self, step: Step) -> None:
@@ -225,10 +225,10 @@ class RegionContext:
     def _pass_guard(self, target: int, retired: Value) -> None:
         """Compare the addresses that code from ``target`` on takes to have been compared."""
         for register, check in self._unguarded(target):
-            self._only_if(self.memory.passes(self.b, self.x[register], check), target, retired)
+            self.memory.check(register, self.x[register], check, lambda: self.leave("dispatch", target, retired))
 
     def _unguarded(self, target: int) -> Iterable[tuple[int, Check]]:
-        return self.bounds.unguarded(self._leader, target) if self.memory.windowed else ()
+        return self.bounds.unguarded(self._leader, target) if self.memory.is_bounded else ()
 
     def save(self, retired: Value) -> None:
         """Another block of the region follows."""
@@ -302,14 +302,8 @@ class RegionContext:
         for at, label in self._gates.items():
             b.place(label)
             for register, span in self._guards[at].items():
-                passed = b.label()
-                b.branch_if(
-                    self.memory.passes(b, self.x.at_entry(register), Check(span.proper, True, True)),
-                    passed,
-                    "unfit",
-                    True,
-                )
-                b.place(passed)
+                check = Check(span.proper, True, True, True)
+                self.memory.check(register, self.x.at_entry(register), check, lambda: b.branch("unfit"))
             b.branch(self.labels[at])
 
     def _check_pages(self, entry: Builder, page: Value) -> None:

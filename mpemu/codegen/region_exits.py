@@ -34,8 +34,8 @@ class Handled(NamedTuple):
 HANDLED = {
     "poll": Handled("h_region_poll", "poll", "h_slice"),
     "interpret": Handled("h_region_slow", "slow instruction", "h_interpret"),
-    "miss": Handled("h_region_miss", "miss", "h_interpret"),
-    "unfit": Handled("h_region_unfit", "unfit", "h_interpret"),
+    "miss": Handled("h_region_miss", "miss", "h_held_up"),
+    "unfit": Handled("h_region_unfit", "unfit", "h_held_up"),
     "windowless": Handled("h_region_windowless", "unfit", "h_refit"),
 }
 """By kind."""

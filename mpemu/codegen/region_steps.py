@@ -113,7 +113,7 @@ class StepEmitter(RegionEmitter):
         context, operands = self._context, self._step.operands
         base, immediate = context.x[operands["rs1"]], operands.get("imm", 0)
         check = context.bounds.checks.get(self._step.at)
-        return context.memory.access(base, immediate, writes, perform, self._missed, width, check)
+        return context.memory.access(operands["rs1"], base, immediate, writes, perform, self._missed, width, check)
 
     def _probe(self, address: Value, width: int, tag_name: str) -> str:
         return self._context.memory.pointer(address, width, tag_name == "write_tag", self._missed)

@@ -2,15 +2,16 @@
 
 Asking the TLB makes an access wait for an entry whose place depends on the address. But one instruction mostly goes
 where it went the last time. A site is a stretch of guest addresses that may all be read, or all be written, and lie in
-one piece in RAM; each access of a region that has no window (window.py) is given one of its regime's by number. The
-code compares the address with the site's bounds, and adds its addend: nothing that it waits for depends on the address.
+one piece in RAM; each place of a region where nothing is known of a register (stretches.py) is given one of its
+regime's by number. The code compares the address with the site's bounds, and has its addend: nothing that it waits for
+depends on the address.
 
 Outside the site a function of the interpreter is asked (refill.py). If the TLB has the page, it makes that the site; a
 page beside the site's end that continues it in RAM is added to it, and where a superpage's window is known the site is
 that. So a site says nothing that the TLB has not said since its last flush, and it goes wherever an entry of the TLB
 does: :func:`forget_sites`, :func:`forget_sites_of_page`.
 
-Accesses of several regions may have the same number: then they get in each other's way, and nothing worse. For that
+Places of several regions may have the same number: then they get in each other's way, and nothing worse. For that
 reads have the first half of the sites and writes the other, and the bounds leave room for the widest access.
 """
 
@@ -27,8 +28,6 @@ PRESERVING = "preserve_mostcc"
 """Calling convention of what regions call out of line: nearly all registers are the caller's."""
 ROOM = 7
 """Bytes by which the widest access exceeds the narrowest."""
-NO_SITE = 8 * SITES
-"""Where an access that has none may write what it found: nobody looks there."""
 _SIZE = 8 * SITES
 
 
@@ -38,10 +37,22 @@ def site_place(number: int, writes: bool) -> int:
     return 8 * (number % half + half * writes)
 
 
-def within_site(b: Builder, regime: str, place: int, address: Value) -> tuple[Value, str]:
-    """(1 bit: the site at ``place`` has ``address``, pointer to its addend)."""
+def site_bounds(b: Builder, regime: str, place: int) -> tuple[Value, Value]:
+    """Of the site at ``place``: (its first address, at how many from there an access may begin)."""
     low, size = (b.load(b.pointer(regime, REGIME.offset[name] + place)) for name in ("site_low", "site_bytes"))
-    return (address - low).ltu(size), b.pointer(regime, REGIME.offset["site_addend"] + place)
+    return low, size
+
+
+def site_addend(b: Builder, regime: str, place: int) -> str:
+    return b.pointer(regime, REGIME.offset["site_addend"] + place)
+
+
+def site_holds(h: Native, regime: Value, place: Value, address: Value, size: Value) -> Value:
+    """1 bit: the site has ``size`` bytes from ``address`` on, and is not where addresses end."""
+    low, begins, _ = _items(h, regime, place)
+    start, length = h.get(low), h.get(begins)
+    offset, whole = address - start, length + ROOM
+    return (length != 0) & offset.ltu(whole) & (offset + size).leu(whole) & (start + whole + (1 << 16)).gtu(start)
 
 
 def _items(h: Native, regime: Value, place: Value) -> tuple[str, str, str]:

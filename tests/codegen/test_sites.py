@@ -7,7 +7,6 @@ test_translated_bases.py. Superpages: test_windows.py.)
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
 from typing import Any
 
@@ -224,8 +223,3 @@ def test_more_accesses_than_sites(lab: Sites) -> None:
         assert (found.x[A4], found.mtval) == (63, DATA)
         lab.translate(CODE + PAGE)
     assert lab.translated([CODE + PAGE])
-
-
-def test_nothing_reads_what_accesses_without_a_site_have_found() -> None:
-    """Behind the last one there is room for it."""
-    assert REGIME.item["site_low"].count > SITES and ctypes.sizeof(REGIME.ctype) == REGIME.size

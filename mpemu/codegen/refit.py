@@ -1,0 +1,96 @@
+"""Native routines that put another region into a record than the best one, which does not fit what runs there.
+
+A region that is made for a window does not fit where there is none: the same code with paging, say. One whose registers
+point across pages that are not neighbours in RAM, or to devices, is refused or left again and again (stretches.py);
+the quick tier, which looks at each access by itself, is faster there. The region that is found stays: it runs
+everywhere. If the record is made anew the best region is tried anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mpemu.codegen.blocks import for_each
+from mpemu.codegen.hot import is_windowed, page_number, region_place, regions_of
+from mpemu.codegen.records import HANDLER, RECORD_PAGE
+from mpemu.codegen.routines import Native, native
+from mpemu.isa.value import Value
+from mpemu.layout import HEAT, HEAT_ROUND, HOLD_UPS, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGION_ENTRY
+from mpemu.unit import OPTIMISED, Kind
+
+WITHIN = 2048
+"""Instructions: a region that is refused or left for the interpreter so soon after the last time ..."""
+OFTEN = 64
+"""... so many times in a row does not fit."""
+
+
+def _place(h: Native, record: Value) -> tuple[Value, Value]:
+    """(Page of the pool, page offset) of a record."""
+    pool = record - h.s.records
+    number = pool.udiv(RECORD_PAGE)
+    return number, (pool - number * RECORD_PAGE) >> 3
+
+
+def _use_best(h: Native, record: Value, fits: Callable[[Value], Value]) -> Value:
+    """Put the best region for the place of ``record`` of which the rank ``fits`` there: 1 bit, there is one."""
+    number, offset = _place(h, record)
+    page = h.get(page_number(h, number), 32).zext(64)
+    best, code_of_best = h.local(0), h.local(0)
+
+    def look(index: Value, entry: str) -> None:
+        places, count, rank = (
+            h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64) for name in ("places", "count", "rank")
+        )
+
+        def compare(i: Value) -> None:
+            place, code = region_place(h, places, i)
+            with h.when(place == offset):
+                best.set(rank)
+                code_of_best.set(code.zext(64))
+
+        with h.when(fits(rank) & rank.gtu(best.get())):  # of the same rank the newest is the first
+            for_each(h, count, compare)
+
+    with h.when(page != 0):
+        regions_of(h, page - 1, look)
+    found = code_of_best.get() != 0
+    with h.when(found):
+        h.put(h.at(record, HANDLER), code_of_best.get().lo(32))
+    return found
+
+
+@native
+def refit(h: Native, record: Value) -> None:
+    """A region that is made for a window has been entered at ``record`` without one: use, or ask for, another one."""
+    heat = h.hart("heat", ((record >> 4) ^ (record >> 16) ^ 1) & (HEAT - 1))
+    before = h.get(heat, 32).zext(64)
+    after = (before + POINTS_PER_EXIT) & (HEAT_ROUND - 1)
+    h.put(heat, after.lo(32), 32)
+    is_decoded = (record - h.s.records).ltu(h.s.record_next * RECORD_PAGE)
+    with h.when(((after & (POINTS_PER_SAMPLE - 1)) != 0) | ~is_decoded):
+        h.ret(0)
+    with h.when(_use_best(h, record, lambda rank: ~is_windowed(rank))):
+        h.ret(1)
+    with h.when((after & (HEAT_ROUND // 4 - 1)) == POINTS_PER_SAMPLE):
+        number, offset = _place(h, record)
+        h.call("request_region", number, offset, Kind(OPTIMISED).rank, 0, 0)
+
+
+@native
+def held_up(h: Native, count: Value) -> None:
+    """The region that was entered last, at HART.rp, has been refused, or left for an access that it can't do, before
+    instruction slice_end + ``count``. If that is so again and again: use the quick one."""
+    record, now = h.s.rp, h.s.slice_end + count
+    place = ((record >> 4) ^ (record >> 16)) & (HOLD_UPS - 1)
+    same = h.get(h.hart("held_record", place)) == record
+    again = same & (now - h.get(h.hart("held_at", place))).ltu(WITHIN)
+    times = again.mux(h.get(h.hart("held_times", place)) + 1, 1)
+    h.put(h.hart("held_record", place), record)
+    h.put(h.hart("held_at", place), now)
+    h.put(h.hart("held_times", place), times)
+    is_decoded = (record - h.s.records).ltu(h.s.record_next * RECORD_PAGE)
+    with h.when(((times & (OFTEN - 1)) == 0) & is_decoded):
+        _use_best(h, record, lambda rank: rank.ltu(Kind(OPTIMISED).rank))
+
+
+assert OFTEN & (OFTEN - 1) == HOLD_UPS & (HOLD_UPS - 1) == 0

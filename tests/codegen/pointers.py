@@ -1,0 +1,55 @@
+"""Bodies of loops that move pointers about: a2, and a3; sp and a5 are theirs to use, a0 sums up what they load.
+
+:data:`CALLED` lies at + :data:`FUNCTION` from where such a loop begins.
+"""
+
+from __future__ import annotations
+
+from tests.codegen.lab import A0, A1, A2, A3, A4, asm
+from tests.codegen.paged_program import RA, RETURN, adds, call
+
+SP, A5 = 2, 15
+FUNCTION = 0x100
+
+
+def load(imm: int, name: str = "ld", base: int = A2) -> bytes:
+    return asm(name, rd=A4, rs1=base, imm=imm) + asm("add", rd=A0, rs1=A0, rs2=A4)
+
+
+def store(imm: int, name: str = "sd", base: int = A2) -> bytes:
+    return asm(name, rs1=base, rs2=A0, imm=imm)
+
+
+def unless_zero(register: int, body: bytes) -> bytes:
+    return asm("beq", rs1=register, rs2=0, imm=len(body) + 4) + body
+
+
+FRAME = adds(SP, -32) + store(24, base=SP) + store(0, base=SP) + load(24, base=SP) + adds(SP, 32)
+INNER = adds(A5, 3) + load(0) + adds(A5, -1) + asm("bne", rs1=A5, rs2=0, imm=-12)
+BODIES = {
+    "up": load(0) + adds(A2, 8),
+    "up by bytes": load(0, "lbu") + store(1, "sb") + adds(A2, 1),
+    "up, far": load(0) + store(2040) + adds(A2, 2047),
+    "down": load(-8) + adds(A2, -8),
+    "down by bytes": adds(A2, -1) + load(0, "lb"),
+    "up and down": load(0) + adds(A2, 16) + store(0) + adds(A2, -24),
+    "by a register": load(0) + store(8) + asm("add", rd=A2, rs1=A2, rs2=A3),
+    "two by turns": load(0) + load(0, base=A3) + adds(A2, 8) + adds(A3, -8),
+    "a copy": asm("add", rd=A5, rs1=A2, rs2=0) + load(0) + load(8, base=A5) + store(-8, base=A5) + adds(A2, 8),
+    "a frame": load(0) + asm("add", rd=SP, rs1=A2, rs2=0) + FRAME + adds(A2, 8),
+    "in one of two ways": asm("andi", rd=A5, rs1=A1, imm=2) + unless_zero(A5, load(0)) + load(-16) + adds(A2, 8),
+    "before and behind": store(0) + asm("andi", rd=A5, rs1=A1, imm=1) + unless_zero(A5, adds(A2, 64)) + load(0),
+    "far apart": asm("andi", rd=A5, rs1=A1, imm=0)
+    + asm("add", rd=A5, rs1=A5, rs2=A2)
+    + asm("beq", rs1=A1, rs2=A0, imm=16)
+    + load(2000, base=A5)
+    + asm("jal", rd=0, imm=12)
+    + load(-2000, base=A5)
+    + load(-100, base=A5)
+    + adds(A2, 8),
+    "a loop in it": INNER + store(8) + adds(A2, 8),
+    "a call": call(FUNCTION, RA) + adds(A2, 8),
+    "what it loads": store(0) + asm("sd", rs1=A2, rs2=A2, imm=0) + asm("ld", rd=A2, rs1=A2, imm=0) + adds(A2, 8),
+    "by x0": unless_zero(A1, load(0)) + asm("ld", rd=A4, rs1=0, imm=-8) + adds(A2, 8),
+}
+CALLED = adds(SP, -16) + asm("sd", rs1=SP, rs2=A0, imm=8) + load(0) + load(8, base=SP) + adds(SP, 16) + RETURN
