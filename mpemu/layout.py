@@ -358,7 +358,7 @@ HART = Struct(
         # regions that were refused, or left for accesses that they can't do, by hashed record (codegen/refit.py)
         Item("held_record", "u64", "hart", "the record by which it was entered", HOLD_UPS),
         Item("held_times", "u64", "hart", "how often in a row", HOLD_UPS),
-        Item("held_at", "u64", "hart", "instret at the last time", HOLD_UPS),
+        Item("held_at", "u64", "hart", "instructions executed in regions until the last time", HOLD_UPS),
         # -- statistics
         Item("exits", "u64", "hart", "run() returns by ExitReason", 32),
         Item("traps", "u64", "hart", "synchronous exceptions taken"),

@@ -6,9 +6,9 @@ distances from it that are in there. Three passes over the region's blocks, each
 
 - backwards, *ahead*: the span that some path goes on to access by a register's value, in this turn of a loop or
   the next. A comparison is made for all of it at once: a function's frame, the fields of a structure.
-- backwards, *surely*: by which registers every path accesses memory. Loops that do want those registers compared before
-  they are entered, so that it is not in every turn; so do other places where the region is entered. What they want is
-  the *guard* of the block, and holds there whoever comes.
+- backwards, *surely*: by which registers every path through a loop accesses memory. Loops want those registers compared
+  before they are entered, so that it is not in every turn; so do other places where the region is entered. What they
+  want is the *guard* of the block, and holds there whoever comes.
 - forwards, *known*: what has been compared on all paths. Where an access is not within that, it is compared before it.
 
 Copies and sums with constants (a stack pointer that moves by a frame) carry what is known along.
@@ -16,7 +16,7 @@ Copies and sums with constants (a stack pointer that moves by a frame) carry wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from mpemu.codegen.facts import facts
@@ -132,17 +132,23 @@ class Bounds:
         self._flow = {leader: [_effect(isa, step, one) for step in self._steps(leader)] for leader in region.leaders}
         self.stores = any(effect.writes for effects in self._flow.values() for effect in effects)
         self._wanted: dict[int, Span] = {}
-        ahead = self._ahead()
-        surely, surely_written = self._surely(False), self._surely(True)
+        self._ahead(list(self._flow))
+        self._scopes = self._find_scopes()
+        ahead: dict[int, Spans] = {}
         self.guards: dict[int, Spans] = {}
-        for leader in self._guarded():
-            spans = {
-                base: span._replace(writes=span.writes and surely_written[leader] >> base & 1 == 1)
-                for base, span in ahead[leader].items()
-                if surely[leader] >> base & 1
-            }
-            if spans:
-                self.guards[leader] = spans
+        for scope, leaders in self._scopes.items():
+            spans, surely, stored = (
+                self._ahead(scope, note=False),
+                self._surely(scope, False),
+                self._surely(scope, True),
+            )
+            for leader in leaders:
+                ahead[leader] = spans[leader]
+                self.guards[leader] = {
+                    base: span._replace(writes=span.writes and stored[leader] >> base & 1 == 1)
+                    for base, span in spans[leader].items()
+                    if surely[leader] >> base & 1
+                }
         self._known_behind: dict[int, Spans] = {}
         self.checks: dict[int, Check] = {}
         self.moves: dict[int, tuple[int, int]] = {}
@@ -164,23 +170,27 @@ class Bounds:
                 return
             yield step
 
-    def _guarded(self) -> set[int]:
-        """Heads of loops, and other blocks at which the region is entered, behind calls say."""
-        return self._heads() | set(self._region.entries) - {self._region.head}
-
-    def _heads(self) -> set[int]:
-        """Blocks that a later one goes back to."""
-        return {
-            leader
-            for leader in self._region.leaders
-            if any(before >= leader for before in self._region.predecessors[leader])
-        }
+    def _find_scopes(self) -> dict[tuple[int, ...], list[int]]:
+        """Which blocks have guards: heads of loops, and others at which the region is entered. By the blocks that are
+        looked at for what a guard wants: the loop around, or the block alone."""
+        loops = []
+        for head in self._region.leaders:
+            back = [before for before in self._region.predecessors[head] if before >= head]
+            if back:
+                loops.append((max(back) - head, head, max(back)))
+        loops.sort()
+        found: dict[tuple[int, ...], list[int]] = {}
+        for leader in {head for _, head, _ in loops} | set(self._region.entries):
+            _, first, last = next((loop for loop in loops if loop[1] <= leader <= loop[2]), (0, leader, leader))
+            scope = tuple(place for place in self._region.leaders if first <= place <= last)
+            found.setdefault(scope, []).append(leader)
+        return found
 
     def _guard_what_stays(self, ahead: Mapping[int, Spans]) -> bool:
         """Where the region is entered, what all other ways to that place know shall hold, too."""
         changed = False
         for leader in self._region.entries:
-            guard = dict(self._guard(leader))
+            guard = dict(self.guards[leader])
             for register, span in self._known_before(leader).items():
                 if register in ahead[leader] and register not in guard:
                     guard[register], changed = span, True
@@ -188,10 +198,10 @@ class Bounds:
         return changed
 
     # -- backwards
-    def _ahead(self) -> dict[int, dict[int, Span]]:
-        """By block; and ``_wanted`` by access."""
+    def _ahead(self, scope: Sequence[int], note: bool = True) -> dict[int, dict[int, Span]]:
+        """By block of ``scope``; and ``_wanted`` by access, if ``note``."""
         found: dict[int, dict[int, Span]] = {}
-        for leader in [*reversed(self._flow), *reversed(self._flow)]:  # once around a loop
+        for leader in [*reversed(scope), *reversed(scope)]:  # once around a loop
             spans: dict[int, Span] = {}
             for place in self._region.successors[leader]:
                 for register, span in found.get(place, {}).items():
@@ -205,20 +215,21 @@ class Bounds:
                     hull = spans.get(effect.base, effect.span).hull(effect.span)
                     wanted = hull if hull.size <= self._widest and effect.base else effect.span
                     spans[effect.base] = wanted
-                    self._wanted[effect.at] = wanted._replace(writes=effect.span.writes)
+                    if note:
+                        self._wanted[effect.at] = wanted._replace(writes=effect.span.writes)
             found[leader] = spans
         return found
 
-    def _surely(self, written: bool) -> dict[int, int]:
-        """By block, as bits: the registers; those that every path stores by, if ``written``."""
-        found = dict.fromkeys(self._flow, -1)
+    def _surely(self, scope: Sequence[int], written: bool) -> dict[int, int]:
+        """By block of ``scope``, as bits: the registers; those that every path stores by, if ``written``."""
+        found = dict.fromkeys(scope, -1)
         changed = True
         while changed:
             changed = False
-            for leader in reversed(self._flow):
+            for leader in reversed(scope):
                 bases = -1 if self._region.successors[leader] else 0
                 for place in self._region.successors[leader]:
-                    bases &= found[place]
+                    bases &= found.get(place, 0)
                 for effect in reversed(self._flow[leader]):
                     if effect.written:
                         moves = bases >> effect.written & 1

@@ -188,7 +188,7 @@ def _h_jumped(h: _Special) -> None:
 
 def _h_held_up(h: _Special) -> None:
     """A region was not entered, or left, for an access that it can't do."""
-    h.call("held_up", Value("%cnt", 64, h.b))
+    h.call("held_up")
     h.tail("@h_interpret", "%rp", "%cnt")
 
 

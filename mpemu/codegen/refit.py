@@ -15,11 +15,11 @@ from mpemu.codegen.hot import is_windowed, page_number, region_place, regions_of
 from mpemu.codegen.records import HANDLER, RECORD_PAGE
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.value import Value
-from mpemu.layout import HEAT, HEAT_ROUND, HOLD_UPS, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGION_ENTRY
+from mpemu.layout import HEAT, HEAT_ROUND, HOLD_UPS, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGION_ENTRY, REGION_VISIT
 from mpemu.unit import OPTIMISED, Kind
 
-WITHIN = 2048
-"""Instructions: a region that is refused or left for the interpreter so soon after the last time ..."""
+WITHIN = 128
+"""Instructions executed in regions: one that is refused, or left for an access, so soon after the last time ..."""
 OFTEN = 64
 """... so many times in a row does not fit."""
 
@@ -77,10 +77,10 @@ def refit(h: Native, record: Value) -> None:
 
 
 @native
-def held_up(h: Native, count: Value) -> None:
-    """The region that was entered last, at HART.rp, has been refused, or left for an access that it can't do, before
-    instruction slice_end + ``count``. If that is so again and again: use the quick one."""
-    record, now = h.s.rp, h.s.slice_end + count
+def held_up(h: Native) -> None:
+    """The region that was entered last, at HART.rp, has been refused, or left for an access that it can't do. If that
+    is so again and again: use the quick one."""
+    record, now = h.s.rp, h.s.region_instructions + (h.s.region_work & (REGION_VISIT - 1))
     place = ((record >> 4) ^ (record >> 16)) & (HOLD_UPS - 1)
     same = h.get(h.hart("held_record", place)) == record
     again = same & (now - h.get(h.hart("held_at", place))).ltu(WITHIN)
