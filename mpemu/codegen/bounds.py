@@ -1,7 +1,8 @@
 """Which addresses a region has to compare with the bounds of memory, and where.
 
-Loads and stores by a register whose distance from an address that has been compared is known need no comparison of
-their own. What is in memory as a whole is an interval; so of every register it is enough to know a :class:`Span` of
+Memory is *one* stretch of addresses, the regime's window (window.py), or one for each register that points into some
+(stretches.py). Loads and stores by a register whose distance from an address that has been compared is known need no
+comparison of their own: a stretch is an interval, so of every register it is enough to know a :class:`Span` of
 distances from it that are in there. Three passes over the region's blocks, each a data flow of guest registers:
 
 - backwards, *ahead*: the span that some path goes on to access by a register's value, in this turn of a loop or
@@ -25,8 +26,9 @@ from mpemu.codegen.shape import Shape, Step
 from mpemu.isa.profiles import IsaSpec
 
 WIDEST = 2048
-"""Bytes of a span that is compared at once, at most."""
+"""Bytes of a span that is compared at once, at most, where there is one stretch."""
 WIDEST_OF_MANY = 64
+"""The same where there are many, which may end with every page."""
 FARTHEST = 4096
 """Bytes between a register's value and what is known of it, at most: much less than there are below RAM and above it,
 so that no sum of both wraps around."""
@@ -35,7 +37,7 @@ ROUNDS = 4
 
 
 class Span(NamedTuple):
-    """Bytes at a register's value + ``low`` ... + ``high`` - 1.
+    """Bytes at a register's value + ``low`` ... + ``high`` - 1. ``writes``: for stores, too (with many stretches).
 
     Known of a register: what is at + ``low`` is not in front of memory, what is before + ``high`` is not behind it.
     That says something even if ``low`` is not below ``high``."""
@@ -76,14 +78,13 @@ Spans = Mapping[int, Span]
 
 
 class Check(NamedTuple):
-    """What of a ``span`` from a register's value on has to be compared: its ``start`` with the start of memory, its
-    ``end`` with the end."""
+    """What of a ``span`` from a register's value on has to be compared: its ``start`` with the start of its stretch,
+    its ``end`` with the end. ``anew``: both, and so far no stretch is known that would do."""
 
     span: Span
     start: bool
     end: bool
     anew: bool
-    """Nothing is known of the register so far, or not that it may be written by."""
 
 
 class _Effect(NamedTuple):
@@ -119,11 +120,12 @@ def _effect(isa: IsaSpec, step: Step, one: bool) -> _Effect:
 
 
 class Bounds:
-    """Of a region.
+    """Of a region; ``one``: there is one stretch.
 
     ``checks``: by place of a step, what has to be compared, by its base register, before it accesses memory; steps that
-    are not there need nothing. ``guards``: by first step of a block, what is known whenever it begins. ``stores``:
-    whether any access does.
+    are not there need nothing. ``moves``: by place of a step, (register that is written, the one that it is a constant
+    off), where something is known of that. ``guards``: by first step of a block, what is known whenever it begins.
+    ``stores``: whether any access does.
     """
 
     def __init__(self, region: Shape, isa: IsaSpec, one: bool) -> None:
@@ -277,9 +279,9 @@ class Bounds:
             return guard
         if not any(place in self._known_behind for place in self._region.predecessors[leader]):
             return None
-        found = dict(guard)
-        for register, span in self._known_before(leader).items():
-            found[register] = found.get(register, span).hull(span)
+        found = dict(self._known_before(leader))
+        for register, span in guard.items():  # what was known before may have been said of another stretch
+            found[register] = found.get(register, span).hull(span) if self._one else span
         return found
 
     def _known_before(self, leader: int) -> Spans:

@@ -85,7 +85,8 @@ class RegionMemory:
             return perform(self._b.pointer(self._window.pointer(self._b, base), immediate))
         if self.is_bounded and register:
             if check:
-                walk = Walk(immediate, width // 8)
+                # a walk for a store would make the page of a load dirty
+                walk = Walk(immediate, width // 8) if writes == check.span.writes else None
                 self._stretches.check(register, base, check, next(self._sites), missed, walk)
             return perform(self._b.pointer(self._stretches.pointer(register, base), immediate))
         return perform(self.pointer(base + immediate, width, writes, missed))

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from tests.codegen.lab import A0, A1, A2, A3, A4, asm
 from tests.codegen.paged_program import RA, RETURN, adds, call
 
-SP, A5 = 2, 15
+SP, A5, T2 = 2, 15, 28
 FUNCTION = 0x100
 
 
@@ -53,3 +55,44 @@ BODIES = {
     "by x0": unless_zero(A1, load(0)) + asm("ld", rd=A4, rs1=0, imm=-8) + adds(A2, 8),
 }
 CALLED = adds(SP, -16) + asm("sd", rs1=SP, rs2=A0, imm=8) + load(0) + load(8, base=SP) + adds(SP, 16) + RETURN
+
+
+def random_body(random: Random) -> bytes:
+    """Some of everything: pointers that move, are copied and lost, in loops and in one of two ways."""
+    offsets = (-2048, -100, -64, -9, -8, 0, 1, 4, 8, 16, 40, 60, 64, 100, 2040)
+    pointers = (A2, A3, A5, SP)
+
+    def access() -> bytes:
+        base, offset = random.choice(pointers), random.choice(offsets)
+        if random.random() < 0.4:
+            return store(offset, random.choice(("sb", "sh", "sw", "sd")), base)
+        return load(offset, random.choice(("lbu", "lh", "lw", "ld")), base)
+
+    def move() -> bytes:
+        to, of = random.choice(pointers), random.choice(pointers)
+        match random.randrange(5):
+            case 0:
+                return asm("add", rd=to, rs1=of, rs2=0)
+            case 1:
+                return asm("addi", rd=to, rs1=of, imm=random.choice(offsets))
+            case 2:
+                return asm("andi", rd=A4, rs1=A0, imm=24) + asm("add", rd=to, rs1=of, rs2=A4)
+            case _:
+                return adds(to, random.choice((-16, -8, -1, 1, 4, 8, 32)))
+
+    def some(depth: int) -> bytes:
+        parts = b""
+        for _ in range(random.randrange(1, 5)):
+            what = random.random()
+            if depth and what < 0.2:
+                parts += asm("andi", rd=A4, rs1=A0, imm=random.choice((1, 2, 4))) + unless_zero(A4, some(depth - 1))
+            elif depth and what < 0.4:
+                counter = T2 + depth
+                inner = some(depth - 1) + adds(counter, -1)
+                parts += asm("addi", rd=counter, rs1=0, imm=random.randrange(1, 6))
+                parts += inner + asm("bne", rs1=counter, rs2=0, imm=-len(inner))
+            else:
+                parts += access() if what < 0.8 else move()
+        return parts
+
+    return some(2)

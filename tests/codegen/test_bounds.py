@@ -8,6 +8,7 @@ translated.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from mpemu.layout import HEAT_ROUND, PAGE
 from tests.codegen.lab import A0, STOP
 from tests.codegen.native_hart import RAM
 from tests.codegen.paged_program import loop
-from tests.codegen.pointers import A5, BODIES, CALLED, FUNCTION, SP
+from tests.codegen.pointers import A5, BODIES, CALLED, FUNCTION, SP, random_body
 from tests.codegen.translated import TranslatedLab
 
 CODE = RAM + 0x2_0000
@@ -42,26 +43,25 @@ class Edge(TranslatedLab):
         self.place(CODE, loop(BODIES[name]))
         self.place(CODE + FUNCTION, CALLED)
 
-    def outcome(self, va: int, first: int = 0) -> tuple[Any, ...]:
+    def outcome(self, va: int, first: int = 0, a5: int = 0) -> tuple[Any, ...]:
         """How the loop ends that begins with a pointer ``va``; with ``first``, so many instructions later."""
         ends = (0, SIZE - SEEN)
         for at in ends:
             self.memory.write(RAM + at, PATTERN)
         self.memory.write(MIDDLE - PAGE, bytes(2 * PAGE))
         hart = self.hart()
-        hart.mcause = 0
+        hart.mcause = hart.mtval = hart.mepc = 0
         start = hart.instret
-        self.run(CODE, quantum=first, x1=STOP, x2=MIDDLE, x10=1, x11=TURNS, x12=MIDDLE, x13=MIDDLE, x14=0, x15=0)
+        self.run(CODE, quantum=first, x1=STOP, x2=MIDDLE, x10=1, x11=TURNS, x12=MIDDLE, x13=MIDDLE, x14=0, x15=a5)
         self.run(hart.pc, quantum=QUANTUM, x2=va, x12=va, x13=END - 24)
         trap = hart.mcause, hart.mtval, hart.mepc, hart.instret - start
         return *trap, list(hart.x[A0 : A5 + 1]), hart.x[SP], [self.memory.read(RAM + at, SEEN) for at in ends]
 
-    def hot(self) -> None:
-        self.outcome(MIDDLE)
+    def hot(self, a5: int = 0) -> None:
+        self.outcome(MIDDLE, 0, a5)
         self.hart().hotness = 1
-        assert self.translate(CODE) == 1
+        self.translate(CODE)
         self.hart().hotness = HEAT_ROUND
-        assert self.units[-1].kind.windowed and self.translated([CODE]) == {CODE}
 
 
 @pytest.fixture
@@ -82,6 +82,18 @@ def test_pointers_around_the_ends_of_ram(lab: Edge, name: str, first: int) -> No
     lab.body(name)
     interpreted = [lab.outcome(va, first) for va in PLACES]
     lab.hot()
+    assert lab.units[-1].kind.windowed and lab.translated([CODE]) == {CODE}
     for va, wanted in zip(PLACES, interpreted, strict=True):
         assert lab.outcome(va, first) == wanted, hex(va)
     assert any(cause != Cause.BREAKPOINT for cause, *_ in interpreted)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_pointers(lab: Edge, seed: int) -> None:
+    body = random_body(Random(seed))
+    lab.place(CODE, loop(body))
+    places = [MIDDLE, *Random(seed).sample(PLACES, 20)]
+    interpreted = [lab.outcome(va, 0, va) for va in places]
+    lab.hot(MIDDLE)
+    for va, wanted in zip(places, interpreted, strict=True):
+        assert lab.outcome(va, 0, va) == wanted, hex(va)

@@ -7,6 +7,7 @@ It ends in the same state, accessed and dirty bits included, at the same instruc
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ import pytest
 from mpemu.isa.privileged import Mode
 from tests.codegen.lab import A0, A2, A3, A, D, R, V, W, asm
 from tests.codegen.native_hart import RAM
-from tests.codegen.paged_program import CODE, LEAF, PAGE, QUANTUM, SMALL, Program, loop
-from tests.codegen.pointers import A5, BODIES, CALLED, FUNCTION, load, store
+from tests.codegen.paged_program import CODE, LEAF, PAGE, QUANTUM, SMALL, Program, adds, loop
+from tests.codegen.pointers import A5, BODIES, CALLED, FUNCTION, load, random_body, store
 from tests.codegen.translated import TIERS
 
 RW = V | R | W | A | D
@@ -40,7 +41,12 @@ ALL = OWN | {name: body for name, body in BODIES.items() if name != "by a regist
 
 
 class Data(Program):
+    def __init__(self) -> None:
+        super().__init__()
+        self._leaf = self.memory.read(LEAF, PAGE)
+
     def prepare(self) -> None:
+        self.memory.write(LEAF, self._leaf)
         for index, frame in enumerate(FRAMES):
             flags = (RW & ~W if index == READ_ONLY else RW) & ~(A | D)
             self.map(FIRST + index, frame, flags)
@@ -49,11 +55,12 @@ class Data(Program):
         self.map(FIRST + len(FRAMES), CODE, 0)
         self.routine("flush_tlb")
 
-    def outcome(self, va: int) -> tuple[Any, ...]:
-        self.prepare()
+    def outcome(self, va: int, anew: bool = True, a5: int = 0) -> tuple[Any, ...]:
+        if anew:
+            self.prepare()
         hart = self.hart()
         hart.mcause = 0
-        self.run(SMALL, priv=Mode.S, quantum=QUANTUM, x10=1, x2=va, x11=TURNS, x12=va, x13=va, x14=0, x15=0)
+        self.run(SMALL, priv=Mode.S, quantum=QUANTUM, x10=1, x2=va, x11=TURNS, x12=va, x13=va, x14=0, x15=a5)
         trap = hart.mcause, hart.mtval, hart.mepc
         return *trap, list(hart.x[A0 : A5 + 1]), [self.memory.read(page, PAGE) for page in (*FRAMES, LEAF)]
 
@@ -81,3 +88,39 @@ def test_accesses_by_one_base(lab: Data, name: str) -> None:
     for va, wanted in zip(places, interpreted, strict=True):
         assert lab.outcome(va) == wanted, hex(va)
     assert len({wanted[:3] for wanted in interpreted}) > 1 or "down" in name, "faults among them"
+
+
+def test_a_loop_on_another_page_than_the_head(lab: Data) -> None:
+    """What its first block finds anew is all that is known there: the turn before was on a page that is elsewhere."""
+    turn = load(0) + load(-100) + adds(A2, 8)
+    lab.place(CODE, load(-100) + asm("jal", rd=0, imm=PAGE - 8))
+    lab.place(CODE + PAGE, loop(turn), asm("ebreak"))
+    places = [SMALL + (FIRST + 1) * PAGE - n for n in (16, 80, 8, 0, -80, -92, -100)]
+    lab.asks_at_exits(False)
+    interpreted = [lab.outcome(va) for va in places]
+    lab.asks_at_exits(True)
+    assert lab.translate(CODE) == 1
+    lab.asks_at_exits(False)
+    for va, wanted in zip(places, interpreted, strict=True):
+        for anew in (True, False, False):
+            assert lab.outcome(va, anew) == wanted, hex(va)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_pointers(lab: Data, seed: int) -> None:
+    """Twice from each place: at first the TLB knows nothing."""
+    lab.place(CODE, loop(random_body(Random(seed))), asm("ebreak"))
+    random = Random(seed)
+    places = [
+        SMALL + random.randrange(FIRST, FIRST + 6) * PAGE + random.choice((-64, -16, 0, 8, 100)) for _ in range(20)
+    ]
+    lab.asks_at_exits(False)
+    interpreted = [lab.outcome(va, anew, va) for va in places for anew in (True, False)]
+    start = SMALL + FIRST * PAGE + 2048
+    lab.outcome(start, True, start)
+    lab.asks_at_exits(True)
+    lab.translate(CODE)
+    lab.asks_at_exits(False)
+    translated = [lab.outcome(va, anew, va) for va in places for anew in (True, False)]
+    for index, (found, wanted) in enumerate(zip(translated, interpreted, strict=True)):
+        assert found == wanted, hex(places[index // 2])
