@@ -194,7 +194,8 @@ class Bounds:
         for leader in self._region.entries:
             guard = dict(self.guards[leader])
             for register, span in self._known_before(leader).items():
-                if register in ahead[leader] and register not in guard:
+                is_small = span.proper.size <= FARTHEST
+                if is_small and register in ahead[leader] and register not in guard:
                     guard[register], changed = span, True
             self.guards[leader] = guard
         return changed
@@ -245,9 +246,9 @@ class Bounds:
         return found
 
     def _add(self, spans: dict[int, Span], register: int, span: Span) -> None:
-        """Unless both together are too much."""
+        """Unless both together are too much, or too far away."""
         hull = spans.get(register, span).hull(span)
-        if hull.size <= self._widest:
+        if hull.size <= self._widest and hull.is_near:
             spans[register] = hull
 
     # -- forwards

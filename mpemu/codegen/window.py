@@ -16,6 +16,7 @@ they have to notice; marking asks every hart to drop its write tags, and those d
 
 from __future__ import annotations
 
+from mpemu.codegen.bounds import FARTHEST, WIDEST
 from mpemu.codegen.ir import Builder
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.privileged import MPP_SHIFT, MPRV, Access
@@ -79,6 +80,7 @@ def _shift(size: int) -> int:
 
 def _of_size(what: str, shift: int, writes: bool) -> int:
     """Where in REGIME window_limits or window_ends of 2 ** ``shift`` bytes is."""
+    assert 0 <= shift < WINDOW_LIMITS, f"there is no limit for 2 ** {shift} bytes"
     return REGIME.offset[f"window_{what}"] + 8 * (shift + WINDOW_LIMITS * writes)
 
 
@@ -187,3 +189,6 @@ def close_window_for_stores(h: Native, regime: Value) -> None:
 def _refuse(h: Native, regime: Value, writes: bool) -> None:
     """No region enters any more. (None is inside, where the window is closed.)"""
     h.put(h.at(regime, _of_size("limits", 0, writes)), 0)
+
+
+assert max(WIDEST, FARTHEST) <= 1 << (WINDOW_LIMITS - 1)

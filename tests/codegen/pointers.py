@@ -28,6 +28,7 @@ def unless_zero(register: int, body: bytes) -> bytes:
 
 FRAME = adds(SP, -32) + store(24, base=SP) + store(0, base=SP) + load(24, base=SP) + adds(SP, 32)
 INNER = adds(A5, 3) + load(0) + adds(A5, -1) + asm("bne", rs1=A5, rs2=0, imm=-12)
+WIDE = load(-2048) + load(2040) + adds(A2, 2040) + load(2040) + adds(A2, -2040)
 BODIES = {
     "up": load(0) + adds(A2, 8),
     "up by bytes": load(0, "lbu") + store(1, "sb") + adds(A2, 1),
@@ -49,6 +50,14 @@ BODIES = {
     + load(-2000, base=A5)
     + load(-100, base=A5)
     + adds(A2, 8),
+    "far and wide": WIDE
+    + adds(A5, 3)
+    + asm("beq", rs1=A5, rs2=0, imm=len(WIDE) + 12)
+    + WIDE
+    + adds(A5, -1)
+    + asm("jal", rd=0, imm=-len(WIDE) - 8)
+    + adds(A2, 8),
+    "far away": adds(A2, 2040) * 3 + load(2040) + adds(A2, -2040) * 3 + adds(A2, 8),
     "a loop in it": INNER + store(8) + adds(A2, 8),
     "a call": call(FUNCTION, RA) + adds(A2, 8),
     "what it loads": store(0) + asm("sd", rs1=A2, rs2=A2, imm=0) + asm("ld", rd=A2, rs1=A2, imm=0) + adds(A2, 8),
@@ -78,7 +87,7 @@ def random_body(random: Random) -> bytes:
             case 2:
                 return asm("andi", rd=A4, rs1=A0, imm=24) + asm("add", rd=to, rs1=of, rs2=A4)
             case _:
-                return adds(to, random.choice((-16, -8, -1, 1, 4, 8, 32)))
+                return adds(to, random.choice((-2040, -16, -8, -1, 1, 4, 8, 32, 2040)))
 
     def some(depth: int) -> bytes:
         parts = b""
