@@ -14,7 +14,7 @@ from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.marks import is_marked
 from mpemu.codegen.memory import READ, WRITE, ram_offset
 from mpemu.codegen.routines import Native, native
-from mpemu.codegen.sites import PRESERVING, define_extend, note_page, site_holds
+from mpemu.codegen.sites import FAR_FROM_END, PRESERVING, define_extend, note_page, site_holds
 from mpemu.codegen.tlb2 import look_up
 from mpemu.codegen.tlb_entries import dtlb_entry
 from mpemu.isa.hart import Isa
@@ -23,7 +23,7 @@ from mpemu.layout import DTLB_ENTRY, PAGE
 from mpemu.vcpu.exits import OK
 
 SIZES = (1, 2, 4, 8)
-_WALK = "data_walk"
+_WALK, _REST = "data_walk", "_rest"
 
 
 def data_address(writes: bool, size: int) -> str:
@@ -49,14 +49,45 @@ def call_data_stretch(b: Builder, function: str, first: Value, site: int, size: 
 
 
 def _define_stretch(module: Module, isa: Isa, writes: bool) -> None:
+    """What is on one page that the first level of the TLB knows; the rest is :func:`_define_rest_of_stretch`'s, so that
+    this needs few registers."""
     symbol = data_stretch(writes)
+    b = Builder(module, f"dso_local {PRESERVING} i64 @{symbol}(ptr %st, i64 %first, i64 %what)", "nounwind noinline")
+    h = Native(b, isa, symbol)
+    first, what = Value("%first", 64, b), Value("%what", 64, b)
+    place, size = what & 0xFFFF, (what >> 16) & 0xFFFF
+    entry = dtlb_entry(b, h.at(h.s.regime), first)
+    known = h.get(b.pointer(entry, _tag(writes))) == (first & -PAGE)
+    is_plain = known & ((first & (PAGE - 1)) + size).leu(PAGE) & _is_far_from_end(first)
+    with h.when(is_plain, likely=True):
+        with h.when(~site_holds(h, h.s.regime, place, first, size)):
+            addend = h.get(b.pointer(entry, DTLB_ENTRY.offset["addend"]))
+            note_page(h, h.s.regime, place, first, addend, writes)
+        b.terminate("ret i64 1")
+    b.terminate(f"ret i64 {b.op(f'call {PRESERVING} i64 @{symbol}{_REST}(ptr %st, i64 %first, i64 %what)')}")
+    module.define(b)
+
+
+def _tag(writes: bool) -> int:
+    """Offset in DTLB_ENTRY."""
+    return DTLB_ENTRY.offset["write_tag" if writes else "read_tag"]
+
+
+def _is_far_from_end(address: Value) -> Value:
+    return address.ltu(-FAR_FROM_END % (1 << 64))
+
+
+def _define_rest_of_stretch(module: Module, isa: Isa, writes: bool) -> None:
+    symbol = data_stretch(writes) + _REST
     b = Builder(module, f"dso_local {PRESERVING} i64 @{symbol}(ptr %st, i64 %first, i64 %what)", "nounwind noinline")
     h = Native(b, isa, symbol)
     first, what = Value("%first", 64, b), Value("%what", 64, b)
     place, size, access, width = what & 0xFFFF, (what >> 16) & 0xFFFF, (what >> 32) & 0xFFFF, what >> 48
     last = first + (size - 1)
     va = first + (access - 1)
-    tag = DTLB_ENTRY.offset["write_tag" if writes else "read_tag"]
+    tag = _tag(writes)
+    with h.when(~_is_far_from_end(first)):
+        b.terminate("ret i64 0")
     with h.when(access != 0):
         known, _ = _known(h, va, tag)
         with h.when(~known, likely=False):
@@ -99,6 +130,7 @@ def define_data_addresses(module: Module, isa: Isa) -> None:
     define_extend(module, isa)
     for writes in (False, True):
         if module.host.ANY_ALIGNMENT:
+            _define_rest_of_stretch(module, isa, writes)
             _define_stretch(module, isa, writes)
         for size in SIZES:
             _define(module, isa, writes, size)
@@ -110,7 +142,7 @@ def _define(module: Module, isa: Isa, writes: bool, size: int) -> None:
     b = Builder(module, f"dso_local {PRESERVING} ptr @{symbol}(ptr %st, i64 %address)", "nounwind noinline")
     h = Native(b, isa, symbol)
     va = Value("%address", 64, b)
-    tag = DTLB_ENTRY.offset["write_tag" if writes else "read_tag"]
+    tag = _tag(writes)
     with h.when((va & (size - 1)) != 0, likely=False):
         b.terminate("ret ptr null")
     found, addend = _known(h, va, tag)

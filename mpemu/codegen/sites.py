@@ -26,6 +26,8 @@ from mpemu.layout import PAGE, REGIME, SITES
 
 PRESERVING = "preserve_mostcc"
 """Calling convention of what regions call out of line: nearly all registers are the caller's."""
+FAR_FROM_END = 1 << 16
+"""Bytes in front of where addresses end that no stretch has (stretches.py): sums with what is near don't wrap."""
 ROOM = 7
 """Bytes by which the widest access exceeds the narrowest."""
 _SIZE = 8 * SITES
@@ -48,11 +50,11 @@ def site_addend(b: Builder, regime: str, place: int) -> str:
 
 
 def site_holds(h: Native, regime: Value, place: Value, address: Value, size: Value) -> Value:
-    """1 bit: the site has ``size`` bytes from ``address`` on, and is not where addresses end."""
+    """1 bit: the site has ``size`` bytes from ``address`` on."""
     low, begins, _ = _items(h, regime, place)
     start, length = h.get(low), h.get(begins)
     offset, whole = address - start, length + ROOM
-    return (length != 0) & offset.ltu(whole) & (offset + size).leu(whole) & (start + whole + (1 << 16)).gtu(start)
+    return (length != 0) & offset.ltu(whole) & (offset + size).leu(whole)
 
 
 def _items(h: Native, regime: Value, place: Value) -> tuple[str, str, str]:
@@ -63,7 +65,7 @@ def _items(h: Native, regime: Value, place: Value) -> tuple[str, str, str]:
 
 
 def note_page(h: Native, regime: Value, place: Value, va: Value, addend: Value, writes: bool) -> None:
-    """The TLB says that the page of ``va`` may be read, or written, with this addend."""
+    """The TLB says that the page of ``va``, which is FAR_FROM_END, may be read, or written, with this addend."""
     low, size, known = _items(h, regime, place)
     window = h.get(h.at(regime, REGIME.offset["window_writes" if writes else "window_reads"]))
     in_window = (va - h.get(h.at(regime, REGIME.offset["window_low"]))).ltu(window)
@@ -89,7 +91,8 @@ def define_extend(module: Module, isa: Isa) -> None:
     regime, place, va, addend, window = (Value(f"%{name}", 64, b) for name in names)
     low, size, known = _items(h, regime, place)
     window_low = h.get(h.at(regime, REGIME.offset["window_low"]))
-    with h.when((va - window_low).ltu(window)):
+    reaches_end = (window_low + window + FAR_FROM_END).leu(window_low)
+    with h.when((va - window_low).ltu(window) & ~reaches_end):
         h.put(low, window_low)
         h.put(size, window - ROOM)
         h.put(known, addend)

@@ -227,3 +227,21 @@ def test_pmp_takes_a_part_of_ram_away(lab: Windows, priv: int, locked: int, mprv
         lab.done(PMP, x11=napot, x12=EVERYTHING | EVERYTHING << 8)
         mode()
         assert lab.sum(DATA, priv) == TURNS
+
+
+@pytest.mark.parametrize("step", [8, -8])
+def test_a_pointer_that_goes_on_where_addresses_end(lab: Windows, step: int) -> None:
+    """A superpage is the last thing there is, or the first; behind it comes the other end, where nothing is."""
+    code, middle, index = LOOP + 0x40, MIDDLE + PAGE, 511 if step > 0 else 0
+    lab.place(code, asm("ld", rd=A4, rs1=A2, imm=0), asm("addi", rd=A2, rs1=A2, imm=step),
+              asm("addi", rd=A1, rs1=A1, imm=-1), asm("bne", rs1=A1, rs2=0, imm=-12))  # fmt: skip
+    lab.store(ROOT + 8 * index, pte(middle, V))
+    lab.store(middle + 8 * index, pte(HERE, RWX))
+    lab.hart().satp = SV39 | ROOT >> 12
+    words = 40
+    start, end = (-8 * words, 0) if step > 0 else (8 * words - 8, -8 % (1 << 64))
+    for turn in range(4):
+        found = lab.done(code, priv=Mode.S, cause=Cause.LOAD_PAGE, quantum=QUANTUM, x11=100, x12=start)
+        assert (found.mepc, found.mtval, found.x[A1], found.x[A2]) == (code, end, 100 - words, end)
+        if turn == 1:
+            assert lab.translate(code) == 1
