@@ -21,7 +21,7 @@ import msgpack  # type: ignore[import-untyped]
 from mpemu.layout import PAGE
 from mpemu.private_file import Refused, seal, unseal
 
-MAGIC = b"mpemu-units-8\n"
+MAGIC = b"mpemu-units-9\n"
 NUMBER_SIZE = 4
 """Bytes of an element of a unit's array of page numbers."""
 MAX_DISTANCE = 1 << 20
@@ -29,9 +29,10 @@ MAX_DISTANCE = 1 << 20
 ALIGNMENTS = tuple(1 << n for n in range(13))
 """Of code: up to a page."""
 
-QUICK, OPTIMISED = 1, 2
+QUICK, CAREFUL, OPTIMISED = 1, 2, 3
 """Tiers of translated code: guest registers stay in the hart's struct, or they live in host registers across blocks.
-The former takes two thirds of the time to make, and half the memory."""
+The former takes two thirds of the time to make, and half the memory. What is made carefully is optimised, too, but
+takes no two accesses to be in one piece of memory: for places where the other is held up by that (codegen/refit.py)."""
 SMALLEST = 2
 """Guest instructions that a region must have to be worth its entry."""
 GENERATIONS = 3
@@ -66,7 +67,7 @@ class Kind:
     def of_rank(cls, rank: int) -> Kind:
         """ValueError."""
         kind, generation = divmod(rank, GENERATIONS)
-        if kind // 2 not in (QUICK, OPTIMISED):
+        if kind // 2 not in (QUICK, CAREFUL, OPTIMISED):
             raise ValueError(f"{rank} is no rank")
         return cls(kind // 2, bool(kind % 2), generation)
 

@@ -24,11 +24,14 @@ from mpemu.codegen.facts import facts
 from mpemu.codegen.records import Variant
 from mpemu.codegen.shape import Shape, Step
 from mpemu.isa.profiles import IsaSpec
+from mpemu.unit import OPTIMISED
 
 WIDEST = 2048
 """Bytes of a span that is compared at once, at most, where there is one stretch."""
 WIDEST_OF_MANY = 64
 """The same where there are many, which may end with every page."""
+NARROWEST = 8
+"""The same where nothing but the access itself shall be compared."""
 FARTHEST = 4096
 """Bytes between a register's value and what is known of it, at most: much less than there are below RAM and above it,
 so that no sum of both wraps around."""
@@ -130,7 +133,7 @@ class Bounds:
 
     def __init__(self, region: Shape, isa: IsaSpec, one: bool) -> None:
         self._region, self._one = region, one
-        self._widest = WIDEST if one else WIDEST_OF_MANY
+        self._widest = WIDEST if one else WIDEST_OF_MANY if region.kind.tier == OPTIMISED else NARROWEST
         self._flow = {leader: [_effect(isa, step, one) for step in self._steps(leader)] for leader in region.leaders}
         self.stores = any(effect.writes for effects in self._flow.values() for effect in effects)
         self._wanted: dict[int, Span] = {}

@@ -2,8 +2,8 @@
 
 A region that is made for a window does not fit where there is none: the same code with paging, say. One whose registers
 point across pages that are not neighbours in RAM, or to devices, is refused or left again and again (stretches.py);
-the quick tier, which looks at each access by itself, is faster there. The region that is found stays: it runs
-everywhere. If the record is made anew the best region is tried anew.
+one that is made carefully looks at each access by itself. Until there is one, the quick tier's is used. The region that
+is found stays: it runs everywhere. If the record is made anew the best region is tried anew.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mpemu.codegen.records import HANDLER, RECORD_PAGE
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.value import Value
 from mpemu.layout import HEAT, HEAT_ROUND, HOLD_UPS, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGION_ENTRY, REGION_VISIT
-from mpemu.unit import OPTIMISED, Kind
+from mpemu.unit import CAREFUL, OPTIMISED, Kind
 
 WITHIN = 128
 """Instructions executed in regions: one that is refused, or left for an access, so soon after the last time ..."""
@@ -79,7 +79,7 @@ def refit(h: Native, record: Value) -> None:
 @native
 def held_up(h: Native) -> None:
     """The region that was entered last, at HART.rp, has been refused, or left for an access that it can't do. If that
-    is so again and again: use the quick one."""
+    is so again and again: use one that is made carefully, or the quick one and ask for such."""
     record, now = h.s.rp, h.s.region_instructions + (h.s.region_work & (REGION_VISIT - 1))
     place = ((record >> 4) ^ (record >> 16)) & (HOLD_UPS - 1)
     same = h.get(h.hart("held_record", place)) == record
@@ -89,8 +89,13 @@ def held_up(h: Native) -> None:
     h.put(h.hart("held_at", place), now)
     h.put(h.hart("held_times", place), times)
     is_decoded = (record - h.s.records).ltu(h.s.record_next * RECORD_PAGE)
-    with h.when(((times & (OFTEN - 1)) == 0) & is_decoded):
-        _use_best(h, record, lambda rank: rank.ltu(Kind(OPTIMISED).rank))
+    with h.when(((times & (OFTEN - 1)) != 0) | ~is_decoded):
+        h.ret(0)
+    careful, optimised = Kind(CAREFUL).rank, Kind(OPTIMISED).rank
+    with h.when(~_use_best(h, record, lambda rank: rank.geu(careful) & rank.ltu(optimised))):
+        _use_best(h, record, lambda rank: rank.ltu(careful))
+        number, offset = _place(h, record)
+        h.call("request_region", number, offset, careful, 0, 0)
 
 
 assert OFTEN & (OFTEN - 1) == HOLD_UPS & (HOLD_UPS - 1) == 0

@@ -1,4 +1,4 @@
-"""Regions that don't fit what they access: after some time the quick tier's is used (codegen/refit.py).
+"""Regions that don't fit what they access: after some time one that is made carefully is used (codegen/refit.py).
 
 A loop works on an object that lies across two pages, which are neighbours for the guest but not in RAM, or on a device.
 (Windows that are not there: test_windows.py.)
@@ -12,7 +12,7 @@ import pytest
 
 from mpemu.codegen.refit import OFTEN
 from mpemu.layout import HEAT_ROUND, REGION_EXITS
-from mpemu.unit import OPTIMISED, QUICK
+from mpemu.unit import CAREFUL, OPTIMISED, QUICK
 from tests.codegen.lab import A0, A2, A3, A4, A, D, R, V, W, asm
 from tests.codegen.native_hart import RAM
 from tests.codegen.paged_program import CODE, PAGE, SMALL, Program, loop
@@ -68,7 +68,10 @@ def test_an_object_across_pages(lab: Objects) -> None:
     lab.make(OPTIMISED)
     assert lab.work(WITHIN) <= 2
     assert OFTEN <= lab.work(ACROSS) < 2 * OFTEN
-    assert lab.work(ACROSS) <= 2
+    assert lab.work(ACROSS) <= 2, "the quick one"
+    lab.serve()
+    assert lab.units[-1].kind.tier == CAREFUL
+    assert lab.work(ACROSS) <= 2 and lab.work(WITHIN) <= 2
     assert lab.translated([CODE]) == {CODE}
 
 
@@ -83,7 +86,10 @@ def test_an_object_across_pages_now_and_then(lab: Objects) -> None:
 
 
 def test_no_quick_region(lab: Objects) -> None:
-    """There is nothing better, so it stays."""
+    """So it stays until there is a careful one."""
     lab.make(OPTIMISED)
     for _ in range(2):
         assert lab.work(ACROSS) > 2 * OFTEN
+    lab.serve()
+    assert lab.work(ACROSS) < 2 * OFTEN
+    assert lab.work(ACROSS) <= 2
