@@ -73,8 +73,7 @@ def hash_page(h: Native, copy: Value) -> None:
 @native
 def warm(h: Native, record: Value, points: Value) -> None:
     """The hart goes on at ``record``, which gets ``points``."""
-    pool = record - h.s.records
-    with h.when((h.s.translator == 0) | pool.geu(h.s.record_next * RECORD_PAGE)):
+    with h.when((h.s.translator == 0) | ~is_decoded(h, record)):
         h.ret(0)
     handler = h.get(h.at(record, HANDLER), 32).zext(64)
     enough, tier = h.local(h.s.hotness), h.local(h.s.first_tier)
@@ -86,7 +85,7 @@ def warm(h: Native, record: Value, points: Value) -> None:
             h.ret(0)
         enough.set(h.s.hotness_2)
         tier.set(OPTIMISED)
-    heat = h.hart("heat", ((record >> 4) ^ (record >> 16)) & (HEAT - 1))
+    heat = h.hart("heat", slot_of(record, HEAT))
     before = h.get(heat, 32).zext(64)
     after = (before + points) & (HEAT_ROUND - 1)
     h.put(heat, after.lo(32), 32)
@@ -94,12 +93,28 @@ def warm(h: Native, record: Value, points: Value) -> None:
     was, now = before.udiv(enough.get()), after.udiv(enough.get())
     with h.when(was.clz().leu(now.clz())):
         h.ret(0)
-    number = pool.udiv(RECORD_PAGE)
     windowed = has_window & (tier.get() == OPTIMISED)
     rank = ((tier.get() << 1) + windowed.zext(64)) * GENERATIONS
     by_exit = (points == POINTS_PER_EXIT).zext(64)
-    with h.when(h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3, rank, by_exit, 0) == 0):
+    with h.when(h.call("request_region", record, rank, by_exit, 0) == 0):
         h.put(heat, 0, 32)
+
+
+def is_decoded(h: Native, record: Value) -> Value:
+    """1 bit: it is one of the pool, not of an instruction that straddles two pages."""
+    return (record - h.s.records).ltu(h.s.record_next * RECORD_PAGE)
+
+
+def place_of(h: Native, record: Value) -> tuple[Value, Value]:
+    """(Page of the pool, page offset) of one of the pool's records."""
+    pool = record - h.s.records
+    number = pool.udiv(RECORD_PAGE)
+    return number, (pool - number * RECORD_PAGE) >> 3
+
+
+def slot_of(record: Value, slots: int) -> Value:
+    """Of a table with ``slots`` slots, a power of two, that is hashed by record."""
+    return ((record >> 4) ^ (record >> 16)) & (slots - 1)
 
 
 def rank_of(h: Native, handler: Value) -> Value:
@@ -116,29 +131,27 @@ def is_windowed(rank: Value) -> Value:
 def ask_anew(h: Native, record: Value) -> None:
     """The jalr at HART.left_jump often leads out of an optimised region, this time to ``record``: ask for the region to
     be made anew. (One that was made quickly is going to be made again in any case.)"""
-    pool = record - h.s.records
     handler = h.get(h.at(h.s.rp, HANDLER), 32).zext(64)
-    with h.when((h.s.translator == 0) | pool.geu(h.s.record_next * RECORD_PAGE) | handler.ltu(h.s.regions_start)):
+    with h.when((h.s.translator == 0) | ~is_decoded(h, record) | handler.ltu(h.s.regions_start)):
         h.ret(0)
     rank = rank_of(h, handler)
     with h.when(rank.ltu(Kind(OPTIMISED).rank) | (rank.urem(GENERATIONS) == GENERATIONS - 1)):
         h.ret(0)
-    number = pool.udiv(RECORD_PAGE)
-    h.call("request_region", number, (pool - number * RECORD_PAGE) >> 3, rank, 1, h.s.left_jump)
+    h.call("request_region", record, rank, 1, h.s.left_jump)
 
 
 @native
-def request_region(h: Native, number: Value, offset: Value, rank: Value, by_exit: Value, jump: Value) -> None:
-    """Ask for the region at ``offset`` of the pool's page ``number``, which is the current one: 1, or 0 if there is no
-    free slot. ``by_exit``: a region has just led there; ``jump``: as REQUEST.left_jump."""
+def request_region(h: Native, record: Value, rank: Value, by_exit: Value, jump: Value) -> None:
+    """Ask for the region at ``record``, of the pool's page that is the current one: 1, or 0 if there is no free slot.
+    ``by_exit``: a region has just led there; ``jump``: as REQUEST.left_jump."""
+    number, offset = place_of(h, record)
     for attempt in range(ATTEMPTS):
         slot = (h.s.hartid * ATTEMPTS + attempt) & (REQUESTS - 1)
         request = h.s.translator + slot * REQUEST.size + TRANSLATOR.offset["requests"]
         state = h.at(request, REQUEST.offset["state"])
         _, mine = h.b.compare_exchange(state, Value(0, 64), Value(1, 64))
         with h.when(mine):
-            left = h.s.rp - h.s.records
-            left_page = left.udiv(RECORD_PAGE)
+            left_page, left_offset = place_of(h, h.s.rp)
             here = (h.s.records + number * RECORD_PAGE - h.s.delta).sra(3)
             for name, value in (
                 ("hart", h.s.hartid),
@@ -147,7 +160,7 @@ def request_region(h: Native, number: Value, offset: Value, rank: Value, by_exit
                 ("page", number),
                 ("address", here),
                 ("left_page", (by_exit != 0).mux(left_page + 1, 0)),
-                ("left_offset", (left - left_page * RECORD_PAGE) >> 3),
+                ("left_offset", left_offset),
                 ("left_distance", (h.s.left_page - here).sra(PAGE_SHIFT)),
                 ("left_jump", jump),
                 ("count", h.call("list_pages", h.b.from_pointer(h.at(request, REQUEST.offset["around"])), here)),
@@ -170,10 +183,11 @@ def list_pages(h: Native, target: Value, here: Value) -> None:
         entry = h.s.regime + i * ITLB_ENTRY.size + REGIME.offset["itlb"]
         tag = h.get(h.at(entry, ITLB_ENTRY.offset["tag"]))
         distance = (tag - here).sra(PAGE_SHIFT)
-        pool = h.get(h.at(entry, ITLB_ENTRY.offset["delta"])) + (tag << 3) - h.s.records
+        record = h.get(h.at(entry, ITLB_ENTRY.offset["delta"])) + (tag << 3)
         is_near = (distance + MAX_DISTANCE).leu(2 * MAX_DISTANCE)
-        with h.when(((tag & (PAGE - 1)) == 0) & is_near & pool.ltu(h.s.record_next * RECORD_PAGE)):
-            h.put(h.at(target, count.get() << 3), (distance << 32) | pool.udiv(RECORD_PAGE))
+        with h.when(((tag & (PAGE - 1)) == 0) & is_near & is_decoded(h, record)):
+            number, _ = place_of(h, record)
+            h.put(h.at(target, count.get() << 3), (distance << 32) | number)
             count.set(count.get() + 1)
 
     for_each(h, ITLB_ENTRIES, look)

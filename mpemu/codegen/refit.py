@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mpemu.codegen.blocks import for_each
-from mpemu.codegen.hot import is_windowed, page_number, region_place, regions_of
-from mpemu.codegen.records import HANDLER, RECORD_PAGE
+from mpemu.codegen.hot import is_decoded, is_windowed, page_number, place_of, region_place, regions_of, slot_of
+from mpemu.codegen.records import HANDLER
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.value import Value
 from mpemu.layout import HEAT, HEAT_ROUND, HOLD_UPS, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGION_ENTRY, REGION_VISIT
@@ -24,16 +24,9 @@ OFTEN = 64
 """... so many times in a row does not fit."""
 
 
-def _place(h: Native, record: Value) -> tuple[Value, Value]:
-    """(Page of the pool, page offset) of a record."""
-    pool = record - h.s.records
-    number = pool.udiv(RECORD_PAGE)
-    return number, (pool - number * RECORD_PAGE) >> 3
-
-
 def _use_best(h: Native, record: Value, fits: Callable[[Value], Value]) -> Value:
     """Put the best region for the place of ``record`` of which the rank ``fits`` there: 1 bit, there is one."""
-    number, offset = _place(h, record)
+    number, offset = place_of(h, record)
     page = h.get(page_number(h, number), 32).zext(64)
     best, code_of_best = h.local(0), h.local(0)
 
@@ -62,18 +55,16 @@ def _use_best(h: Native, record: Value, fits: Callable[[Value], Value]) -> Value
 @native
 def refit(h: Native, record: Value) -> None:
     """A region that is made for a window has been entered at ``record`` without one: use, or ask for, another one."""
-    heat = h.hart("heat", ((record >> 4) ^ (record >> 16) ^ 1) & (HEAT - 1))
+    heat = h.hart("heat", slot_of(record, HEAT) ^ 1)
     before = h.get(heat, 32).zext(64)
     after = (before + POINTS_PER_EXIT) & (HEAT_ROUND - 1)
     h.put(heat, after.lo(32), 32)
-    is_decoded = (record - h.s.records).ltu(h.s.record_next * RECORD_PAGE)
-    with h.when(((after & (POINTS_PER_SAMPLE - 1)) != 0) | ~is_decoded):
+    with h.when(((after & (POINTS_PER_SAMPLE - 1)) != 0) | ~is_decoded(h, record)):
         h.ret(0)
     with h.when(_use_best(h, record, lambda rank: ~is_windowed(rank))):
         h.ret(1)
     with h.when((after & (HEAT_ROUND // 4 - 1)) == POINTS_PER_SAMPLE):
-        number, offset = _place(h, record)
-        h.call("request_region", number, offset, Kind(OPTIMISED).rank, 0, 0)
+        h.call("request_region", record, Kind(OPTIMISED).rank, 0, 0)
 
 
 @native
@@ -81,21 +72,19 @@ def held_up(h: Native) -> None:
     """The region that was entered last, at HART.rp, has been refused, or left for an access that it can't do. If that
     is so again and again: use one that is made carefully, or the quick one and ask for such."""
     record, now = h.s.rp, h.s.region_instructions + (h.s.region_work & (REGION_VISIT - 1))
-    place = ((record >> 4) ^ (record >> 16)) & (HOLD_UPS - 1)
+    place = slot_of(record, HOLD_UPS)
     same = h.get(h.hart("held_record", place)) == record
     again = same & (now - h.get(h.hart("held_at", place))).ltu(WITHIN)
     times = again.mux(h.get(h.hart("held_times", place)) + 1, 1)
     h.put(h.hart("held_record", place), record)
     h.put(h.hart("held_at", place), now)
     h.put(h.hart("held_times", place), times)
-    is_decoded = (record - h.s.records).ltu(h.s.record_next * RECORD_PAGE)
-    with h.when(((times & (OFTEN - 1)) != 0) | ~is_decoded):
+    with h.when(((times & (OFTEN - 1)) != 0) | ~is_decoded(h, record)):
         h.ret(0)
     careful, optimised = Kind(CAREFUL).rank, Kind(OPTIMISED).rank
     with h.when(~_use_best(h, record, lambda rank: rank.geu(careful) & rank.ltu(optimised))):
         _use_best(h, record, lambda rank: rank.ltu(careful))
-        number, offset = _place(h, record)
-        h.call("request_region", number, offset, careful, 0, 0)
+        h.call("request_region", record, careful, 0, 0)
 
 
 assert OFTEN & (OFTEN - 1) == HOLD_UPS & (HOLD_UPS - 1) == 0
