@@ -13,6 +13,7 @@ from collections.abc import Callable
 from mpemu.codegen.blocks import for_each
 from mpemu.codegen.hot import is_decoded, is_windowed, page_number, place_of, region_place, regions_of, slot_of
 from mpemu.codegen.records import HANDLER
+from mpemu.codegen.region_jumps import is_often
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.value import Value
 from mpemu.layout import HEAT, HEAT_ROUND, HOLD_UPS, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGION_ENTRY, REGION_VISIT
@@ -70,7 +71,7 @@ def refit(h: Native, record: Value) -> None:
 @native
 def held_up(h: Native) -> None:
     """The region that was entered last, at HART.rp, has been refused, or left for an access that it can't do. If that
-    is so again and again: use one that is made carefully, or the quick one and ask for such."""
+    is so again and again: use one that is made carefully; or the quick one, and ask for such."""
     record, now = h.s.rp, h.s.region_instructions + (h.s.region_work & (REGION_VISIT - 1))
     place = slot_of(record, HOLD_UPS)
     same = h.get(h.hart("held_record", place)) == record
@@ -84,7 +85,8 @@ def held_up(h: Native) -> None:
     careful, optimised = Kind(CAREFUL).rank, Kind(OPTIMISED).rank
     with h.when(~_use_best(h, record, lambda rank: rank.geu(careful) & rank.ltu(optimised))):
         _use_best(h, record, lambda rank: rank.ltu(careful))
-        h.call("request_region", record, careful, 0, 0)
+        with h.when(is_often(times, OFTEN)):  # there may never be one: it is asked for less and less
+            h.call("request_region", record, careful, 0, 0)
 
 
 assert OFTEN & (OFTEN - 1) == HOLD_UPS & (HOLD_UPS - 1) == 0

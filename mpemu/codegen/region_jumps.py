@@ -30,9 +30,9 @@ def note_jump(b: Builder, source: Value, target: Value) -> Value:
     return count
 
 
-def is_often(count: Value) -> Value:
-    """1 bit: ``count`` is OFTEN, or has doubled since the last time."""
-    return (count & ((count - 1) | (OFTEN - 1))) == 0
+def is_often(count: Value, often: int = OFTEN) -> Value:
+    """1 bit: ``count``, which is not 0, is ``often``, a power of two, or has doubled since the last time."""
+    return (count & ((count - 1) | (often - 1))) == 0
 
 
 assert JUMPS & (JUMPS - 1) == OFTEN & (OFTEN - 1) == 0

@@ -85,6 +85,15 @@ def test_an_object_across_pages_now_and_then(lab: Objects) -> None:
     assert lab.work(ACROSS, OFTEN // 2) > 2
 
 
+def test_a_region_that_never_comes_is_asked_for_less_and_less(lab: Objects) -> None:
+    lab.make(OPTIMISED)
+    hart = lab.hart()
+    before = hart.requests + hart.requests_dropped
+    held_up = lab.work(ACROSS, 16 * OFTEN)
+    assert held_up > 8 * OFTEN
+    assert hart.requests + hart.requests_dropped - before == (held_up // OFTEN).bit_length()
+
+
 def test_no_quick_region(lab: Objects) -> None:
     """So it stays until there is a careful one."""
     lab.make(OPTIMISED)
