@@ -32,7 +32,7 @@ class RegionMemory:
         self._b, self._symbols = b, symbols
         self.is_bounded = b.module.host.ANY_ALIGNMENT
         self.windowed = kind.windowed and self.is_bounded
-        self._window = RegionWindow(stores)
+        self._window = RegionWindow(b, stores)
         self._stretches = RegionStretches(b, symbols)
         self._sites = itertools.count(first_site)
 
@@ -43,27 +43,20 @@ class RegionMemory:
             entry.branch_if(self._window.enter(entry, "%tlb").raw, fit, unfit, True)
             entry.place(fit)
 
-    def check(self, register: int, base: Value, check: Check, missed: Callable[[], None]) -> None:
-        """See that what is checked is so of ``register``, which holds ``base``, or ``missed()``."""
+    def check(
+        self, register: int, base: Value, check: Check, missed: Callable[[], None], walk: Walk | None = None
+    ) -> None:
+        """See that what is checked is so of ``register``, which holds ``base``, or ``missed()``. ``walk``: the page of
+        that access may be walked for."""
         if self.windowed:
-            self._check(base, check, missed)
+            self._window.check(base, check, missed)
         else:
-            self._stretches.check(register, base, check, next(self._sites), missed)
+            self._stretches.check(register, base, check, next(self._sites), missed, walk)
 
     def moved(self, target: int, source: int) -> None:
         """Of register ``target`` is known from now on what is of ``source``, of which it is a constant off."""
         if not self.windowed:
             self._stretches.move(target, source)
-
-    def _passes(self, b: Builder, base: Value, check: Check) -> str:
-        span = check.span
-        if check.start and check.end:
-            fits = self._window.holds(b, base + span.low, span.size)
-        elif check.start:
-            fits = self._window.begins_before(b, base + span.low)
-        else:
-            fits = self._window.ends_behind(b, base, span.high)
-        return str(fits.raw)
 
     def access(
         self,
@@ -79,25 +72,14 @@ class RegionMemory:
         """``perform(pointer)``, for a load or store at guest address ``base`` + ``immediate``; ``base`` is what
         ``register`` holds. ``missed()`` emits how to leave. ``check``: what is not known to be in bounds so far."""
         base = Value(base.raw, 64, self._b)  # pc may be computed anew wherever it is asked for
-        if self.windowed:
-            if check:
-                self._check(base, check, missed)
-            return perform(self._b.pointer(self._window.pointer(self._b, base), immediate))
-        if self.is_bounded and register:
+        if self.windowed or (self.is_bounded and register):
             if check:
                 # a walk for a store would make the page of a load dirty
                 walk = Walk(immediate, width // 8) if writes == check.span.writes else None
-                self._stretches.check(register, base, check, next(self._sites), missed, walk)
-            return perform(self._b.pointer(self._stretches.pointer(register, base), immediate))
+                self.check(register, base, check, missed, walk)
+            memory = self._window.pointer(base) if self.windowed else self._stretches.pointer(register, base)
+            return perform(self._b.pointer(memory, immediate))
         return perform(self.pointer(base + immediate, width, writes, missed))
-
-    def _check(self, base: Value, check: Check, missed: Callable[[], None]) -> None:
-        b = self._b
-        inside, outside = b.label(), b.label()
-        b.branch_if(self._passes(b, base, check), inside, outside, True)
-        with b.aside(outside):
-            missed()
-        b.place(inside)
 
     def pointer(self, address: Value, width: int, writes: bool, missed: Callable[[], None]) -> str:
         """Host address of an access that must be aligned, by the TLB."""

@@ -16,7 +16,9 @@ they have to notice; marking asks every hart to drop its write tags, and those d
 
 from __future__ import annotations
 
-from mpemu.codegen.bounds import FARTHEST, WIDEST
+from collections.abc import Callable
+
+from mpemu.codegen.bounds import FARTHEST, WIDEST, Check
 from mpemu.codegen.ir import Builder
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.privileged import MPP_SHIFT, MPRV, Access
@@ -32,8 +34,8 @@ class RegionWindow:
 
     ``writes``: of what may be read and written; else of what may be read."""
 
-    def __init__(self, writes: bool) -> None:
-        self._writes = writes
+    def __init__(self, b: Builder, writes: bool) -> None:
+        self._b, self._writes = b, writes
         self._used: dict[str, int] = {}
         """Names of values, with the offsets of what they are in REGIME."""
 
@@ -45,33 +47,49 @@ class RegionWindow:
             entry.line(f"{name} = load i64, ptr {entry.pointer(regime, offset)}, align 8")
         return entry.load(entry.pointer(regime, _of_size("limits", 0, self._writes))) != 0
 
-    def pointer(self, b: Builder, address: Value) -> str:
+    def pointer(self, address: Value) -> str:
         """The host address, if it is in the window."""
-        return b.pointer("%window", address)
+        return self._b.pointer("%window", address)
 
-    def holds(self, b: Builder, address: Value, size: int) -> Value:
+    def check(self, base: Value, check: Check, missed: Callable[[], None]) -> None:
+        """See that what is checked of the span from ``base`` on is in the window, or ``missed()``."""
+        b = self._b
+        inside, outside = b.label(), b.label()
+        b.branch_if(self._passes(base, check).raw, inside, outside, True)
+        with b.aside(outside):
+            missed()
+        b.place(inside)
+
+    def _passes(self, base: Value, check: Check) -> Value:
+        """1 bit."""
+        span = check.span
+        if check.start and check.end:
+            return self._holds(base + span.low, span.size)
+        return self._begins_before(base + span.low) if check.start else self._ends_behind(base, span.high)
+
+    def _holds(self, address: Value, size: int) -> Value:
         """1 bit: ``size`` bytes from ``address`` on are in it. (Not of all that are: at RAM's start a ``size`` that is
         no power of 2 counts as one.)"""
         shift = _shift(size)
         start = address + (size - (1 << shift))
-        return (start - self._low(b)).ltu(self._value(b, "limits", shift))
+        return (start - self._low()).ltu(self._value("limits", shift))
 
-    def begins_before(self, b: Builder, address: Value) -> Value:
+    def _begins_before(self, address: Value) -> Value:
         """1 bit: that is in the window, or behind it."""
-        return address.geu(self._low(b))
+        return address.geu(self._low())
 
-    def ends_behind(self, b: Builder, address: Value, size: int) -> Value:
+    def _ends_behind(self, address: Value, size: int) -> Value:
         """1 bit: ``size`` bytes from ``address`` on end in the window, or in front of it. (A size counts as above.)"""
-        return address.leu(self._value(b, "ends", _shift(size)))
+        return address.leu(self._value("ends", _shift(size)))
 
-    def _low(self, b: Builder) -> Value:
+    def _low(self) -> Value:
         self._used["%window_low"] = REGIME.offset["window_low"]
-        return Value("%window_low", 64, b)
+        return Value("%window_low", 64, self._b)
 
-    def _value(self, b: Builder, what: str, shift: int) -> Value:
+    def _value(self, what: str, shift: int) -> Value:
         name = f"%window_{what}_{shift}"
         self._used[name] = _of_size(what, shift, self._writes)
-        return Value(name, 64, b)
+        return Value(name, 64, self._b)
 
 
 def _shift(size: int) -> int:
