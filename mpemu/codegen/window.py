@@ -109,7 +109,10 @@ def _item(h: Native, name: str) -> str:
 
 @native
 def open_window(h: Native, va: Value, offset: Value, access: Value) -> None:
-    """The page of ``va``, at RAM ``offset``, has been translated for ``access``: is it part of something larger?"""
+    """The page of ``va``, at RAM ``offset``, has been translated for ``access``: is it part of something larger?
+
+    A regime has paging or has none until it is flushed: one is for M-mode alone, satp changes with a flush, and what
+    MPRV says with a change of context. So no window without paging is open where there is some."""
     bare = h.s.walk_bare != 0
     with h.when(~bare & h.s.walk_shift.ltu(SMALLEST_SHIFT)):
         h.ret(0)
@@ -133,7 +136,6 @@ def open_window(h: Native, va: Value, offset: Value, access: Value) -> None:
     start = offset - below.get()
     with h.when(_allowed(h, start, length, access) == 0):
         h.ret(0)
-    h.put(_item(h, "window_bare"), 0)
     h.call("join_window", va - below.get(), length, h.m.ram + start, writes.zext(64))
 
 
