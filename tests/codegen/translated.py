@@ -32,13 +32,13 @@ from mpemu.layout import (
     TRANSLATOR,
 )
 from mpemu.shm import Segment
-from mpemu.unit import OPTIMISED, QUICK, Kind, Unit
+from mpemu.unit import CAREFUL, OPTIMISED, QUICK, Kind, Unit
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import QUANTUM, Lab
 from tests.codegen.native_hart import RAM
 
 RECORD_BYTES_PER_CODE_BYTE = 8
-TIERS = {"params": (QUICK, OPTIMISED), "ids": ("quick", "optimised")}
+TIERS = {"params": (QUICK, CAREFUL, OPTIMISED), "ids": ("quick", "careful", "optimised")}
 """For fixtures that make a lab per tier."""
 
 
