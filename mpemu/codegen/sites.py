@@ -17,6 +17,8 @@ reads have the first half of the sites and writes the other, and the bounds leav
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from mpemu.codegen.blocks import BLOCK, LANES, VECTOR, constant_vector, each_block, fill_block
 from mpemu.codegen.ir import Builder, Module
 from mpemu.codegen.routines import Native
@@ -39,43 +41,43 @@ def site_place(number: int, writes: bool) -> int:
     return 8 * (number % half + half * writes)
 
 
-def site_bounds(b: Builder, regime: str, place: int) -> tuple[Value, Value]:
-    """Of the site at ``place``: (its first address, at how many from there an access may begin)."""
-    low, size = (b.load(b.pointer(regime, REGIME.offset[name] + place)) for name in ("site_low", "site_bytes"))
-    return low, size
+class Site(NamedTuple):
+    """Pointers to what is known of it: its first address, at how many from there an access may begin (0: it is not in
+    use), and how far host addresses are off."""
+
+    low: str
+    size: str
+    addend: str
 
 
-def site_addend(b: Builder, regime: str, place: int) -> str:
-    return b.pointer(regime, REGIME.offset["site_addend"] + place)
+def site_at(b: Builder, regime: str, place: Value | int) -> Site:
+    """``regime``: pointer to the REGIME."""
+    low, size, addend = (
+        b.pointer(regime, place + REGIME.offset[name]) for name in ("site_low", "site_bytes", "site_addend")
+    )
+    return Site(low, size, addend)
 
 
 def site_holds(h: Native, regime: Value, place: Value, address: Value, size: Value) -> Value:
     """1 bit: the site has ``size`` bytes from ``address`` on."""
-    low, begins, _ = _items(h, regime, place)
-    start, length = h.get(low), h.get(begins)
+    site = site_at(h.b, h.at(regime), place)
+    start, length = h.get(site.low), h.get(site.size)
     offset, whole = address - start, length + ROOM
     return (length != 0) & offset.ltu(whole) & (offset + size).leu(whole)
 
 
-def _items(h: Native, regime: Value, place: Value) -> tuple[str, str, str]:
-    low, size, addend = (
-        h.at(regime + place, REGIME.offset[name]) for name in ("site_low", "site_bytes", "site_addend")
-    )
-    return low, size, addend
-
-
 def note_page(h: Native, regime: Value, place: Value, va: Value, addend: Value, writes: bool) -> None:
     """The TLB says that the page of ``va``, which is FAR_FROM_END, may be read, or written, with this addend."""
-    low, size, known = _items(h, regime, place)
+    site = site_at(h.b, h.at(regime), place)
     window = h.get(h.at(regime, REGIME.offset["window_writes" if writes else "window_reads"]))
     in_window = (va - h.get(h.at(regime, REGIME.offset["window_low"]))).ltu(window)
-    with h.when(in_window | (h.get(known) == addend), likely=False):
+    with h.when(in_window | (h.get(site.addend) == addend), likely=False):
         arguments = ", ".join(f"i64 {value.raw}" for value in (regime, place, va, addend, window))
         h.b.line(f"call {PRESERVING} void @{_EXTEND}({arguments})")
     with h.otherwise():
-        h.put(low, va & -PAGE)
-        h.put(size, PAGE - ROOM)
-        h.put(known, addend)
+        h.put(site.low, va & -PAGE)
+        h.put(site.size, PAGE - ROOM)
+        h.put(site.addend, addend)
 
 
 _EXTEND = "extend_site"
@@ -89,28 +91,28 @@ def define_extend(module: Module, isa: Isa) -> None:
     b = Builder(module, f"dso_local {PRESERVING} void @{_EXTEND}({parameters})", "nounwind noinline")
     h = Native(b, isa, _EXTEND)
     regime, place, va, addend, window = (Value(f"%{name}", 64, b) for name in names)
-    low, size, known = _items(h, regime, place)
+    site = site_at(b, h.at(regime), place)
     window_low = h.get(h.at(regime, REGIME.offset["window_low"]))
     reaches_end = (window_low + window + FAR_FROM_END).leu(window_low)
     with h.when((va - window_low).ltu(window) & ~reaches_end):
-        h.put(low, window_low)
-        h.put(size, window - ROOM)
-        h.put(known, addend)
+        h.put(site.low, window_low)
+        h.put(site.size, window - ROOM)
+        h.put(site.addend, addend)
         b.terminate("ret void")
-    page, start, span = va & -PAGE, h.get(low), h.get(size)
+    page, start, span = va & -PAGE, h.get(site.low), h.get(site.size)
     behind, before = page == start + (span + ROOM), page + PAGE == start
     with h.when((behind | before) & (span != 0)):  # and the same addend
-        h.put(low, before.mux(page, start))
-        h.put(size, span + PAGE)
+        h.put(site.low, before.mux(page, start))
+        h.put(site.size, span + PAGE)
         b.terminate("ret void")
-    h.put(low, page)
-    h.put(size, PAGE - ROOM)
+    h.put(site.low, page)
+    h.put(site.size, PAGE - ROOM)
     b.terminate("ret void")
     module.define(b)
 
 
 def forget_sites(h: Native, regime: Value) -> None:
-    fill_block(h, h.at(regime, REGIME.offset["site_bytes"]), _SIZE, 0)
+    fill_block(h, site_at(h.b, h.at(regime), 0).size, _SIZE, 0)
 
 
 def forget_sites_of_page(h: Native, regime: Value, va: Value) -> None:
@@ -120,13 +122,13 @@ def forget_sites_of_page(h: Native, regime: Value, va: Value) -> None:
     page = b.op(f"shufflevector {VECTOR} {page}, {VECTOR} undef, <{LANES} x i32> zeroinitializer")
 
     def look(offset: Value) -> None:
-        low, size = (h.at(regime + offset, REGIME.offset[name]) for name in ("site_low", "site_bytes"))
-        starts, sizes = (b.op(f"load {VECTOR}, ptr {pointer}, align 8") for pointer in (low, size))
+        site = site_at(b, h.at(regime), offset)
+        starts, sizes = (b.op(f"load {VECTOR}, ptr {pointer}, align 8") for pointer in (site.low, site.size))
         distance = b.op(f"sub {VECTOR} {page}, {starts}")
         has = b.op(f"icmp ult {VECTOR} {distance}, {sizes}")  # sites of pages begin with a page
         b.line(
             f"store {VECTOR} {b.op(f'select <{LANES} x i1> {has}, {VECTOR} {constant_vector(0)}, {VECTOR} {sizes}')}, "
-            f"ptr {size}, align 8"
+            f"ptr {site.size}, align 8"
         )
 
     each_block(h, _SIZE, look)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from mpemu.codegen.bounds import Check
 from mpemu.codegen.ir import Builder
 from mpemu.codegen.refill import call_data_stretch, data_stretch
-from mpemu.codegen.sites import ROOM, site_addend, site_bounds, site_place
+from mpemu.codegen.sites import ROOM, site_at, site_place
 from mpemu.isa.value import Value
 
 
@@ -87,7 +87,8 @@ class RegionStretches:
         """(Label of what is to be placed if the site has the span, label where to go on if not)."""
         b = self._b
         inside, outside = b.label(), b.label()
-        low, size = site_bounds(b, "%tlb", place)
+        site = site_at(b, "%tlb", place)
+        low, size = b.load(site.low), b.load(site.size)
         offset = base + check.span.low - low
         b.branch_if(offset.ltu(size).raw, inside, outside, True)
         if more := max(check.span.size - (ROOM + 1), 0):
@@ -121,8 +122,8 @@ class RegionStretches:
     def _use(self, place: int, slots: tuple[str, ...]) -> None:
         """The site is the register's stretch from now on."""
         b = self._b
-        low, size = site_bounds(b, "%tlb", place)
-        for slot, value in zip(slots, (b.load(site_addend(b, "%tlb", place)), low, size, low + size), strict=True):
+        low, size, addend = (b.load(item) for item in site_at(b, "%tlb", place))
+        for slot, value in zip(slots, (addend, low, size, low + size), strict=True):
             b.store(slot, value)
 
     def _slot(self, register: int) -> tuple[str, ...]:
