@@ -7,7 +7,6 @@ translated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -19,7 +18,7 @@ from tests.codegen.lab import A0, STOP
 from tests.codegen.native_hart import RAM
 from tests.codegen.paged_program import loop
 from tests.codegen.pointers import A5, BODIES, CALLED, FUNCTION, SP, random_body
-from tests.codegen.translated import TranslatedLab
+from tests.codegen.translated import TranslatedLab, lab_fixture
 
 CODE = RAM + 0x2_0000
 SIZE = 1 << 20
@@ -64,11 +63,7 @@ class Edge(TranslatedLab):
         self.hart().hotness = HEAT_ROUND
 
 
-@pytest.fixture
-def lab() -> Iterator[Edge]:
-    made = Edge()
-    yield made
-    made.close()
+lab = lab_fixture(Edge)
 
 
 OFFSETS = (*range(-40, 41, 8), -25, -9, -7, -1, 1, 7, 9, 25, -2100, -2056, -2048, -2040, 2040, 2048, 2100)

@@ -146,7 +146,8 @@ TURNS, PATIENCE = 2000, 100
 def storing(tier: int | None) -> dict[str, object]:
     """A loop that stores to a page on which there once was an LR, in a region of ``tier`` or interpreted: what became
     of it."""
-    lab = TranslatedLab(tier=OPTIMISED if tier is None else tier)
+    lab = TranslatedLab()
+    lab.begin_with(OPTIMISED if tier is None else tier)
     lab.memory.machine.mark_patience = PATIENCE
     lab.place(LR, asm("lr.d", rd=A0, rs1=A1, aq=0, rl=0))
     body = [

@@ -6,16 +6,13 @@ A loop works on an object that lies across two pages, which are neighbours for t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from mpemu.codegen.refit import OFTEN
 from mpemu.layout import HEAT_ROUND, REGION_EXITS
 from mpemu.unit import CAREFUL, OPTIMISED, QUICK
 from tests.codegen.lab import A0, A2, A3, A4, A, D, R, V, W, asm
 from tests.codegen.native_hart import RAM
 from tests.codegen.paged_program import CODE, PAGE, SMALL, Program, loop
+from tests.codegen.translated import lab_fixture
 
 FIRST = 6
 FRAMES = (RAM + 0x8_3000, RAM + 0x8_1000)
@@ -56,11 +53,7 @@ class Objects(Program):
         return sum(exits[n] for n in reasons) - before
 
 
-@pytest.fixture
-def lab() -> Iterator[Objects]:
-    made = Objects()
-    yield made
-    made.close()
+lab = lab_fixture(Objects)
 
 
 def test_an_object_across_pages(lab: Objects) -> None:

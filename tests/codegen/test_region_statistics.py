@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from mpemu.layout import REGION_EXITS, REGION_VISIT
 from tests.codegen.lab import A0, A1, A3, EBREAK, asm
 from tests.codegen.native_hart import RAM
-from tests.codegen.translated import TranslatedLab
+from tests.codegen.translated import TranslatedLab, lab_fixture
 
 CODE, DATA = RAM + 0x2_0000, RAM + 0x3_0000
 ALL_ONES = (1 << 64) - 1
 
 
-@pytest.fixture
-def lab() -> Iterator[TranslatedLab]:
-    made = TranslatedLab()
-    yield made
-    made.close()
+lab = lab_fixture(TranslatedLab)
 
 
 def place(lab: TranslatedLab, *code: bytes, at: int = CODE) -> None:

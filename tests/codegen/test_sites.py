@@ -7,7 +7,6 @@ test_translated_bases.py. Superpages: test_windows.py.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from tests.codegen.paged_program import CODE, MIDDLE, PAGE, QUANTUM, ROOT, SFENC
 from tests.codegen.paged_program import LEAF as LEAF_TABLE
 from tests.codegen.pmp import ALL_ADDRESSES, EVERYTHING, NOTHING, READS
 from tests.codegen.reserving import FAILED
+from tests.codegen.translated import lab_fixture
 
 LR, SC, SATP, PMP, SINVAL, FENCED = (RAM + 0x5000 + 0x40 * n for n in range(6))
 RW = V | R | W | A | D
@@ -67,11 +67,7 @@ class Sites(Program):
         }
 
 
-@pytest.fixture
-def lab() -> Iterator[Sites]:
-    made = Sites()
-    yield made
-    made.close()
+lab = lab_fixture(Sites)
 
 
 # -- how far it goes

@@ -247,7 +247,8 @@ def test_a_trap_ends_a_wait(harts: Harts) -> None:
 @pytest.mark.parametrize("tier", (QUICK, OPTIMISED), ids=("quick", "optimised"))
 def test_a_region_whose_lr_begins_no_tight_sequence(tier: int) -> None:
     """The SC is on the next page. The first LRs mark the page; none is taken for the beginning of a tight one."""
-    lab = TranslatedLab(tier=tier)
+    lab = TranslatedLab()
+    lab.begin_with(tier)
     turns = 20
     head = CODE + PAGE - 28
     loop = [*[asm("addi", rd=A4, rs1=A4, imm=1)] * 5, LR, ADD, SC, asm("bne", rs1=A3, rs2=0, imm=-12)]

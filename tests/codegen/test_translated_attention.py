@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,7 +13,7 @@ from mpemu.layout import LINES
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import A0, A1, A2, A3, A4, EBREAK, STOP, asm
 from tests.codegen.native_hart import RAM
-from tests.codegen.translated import TIERS, TranslatedLab
+from tests.codegen.translated import TranslatedLab, lab_fixture
 
 RA, T0 = 1, 5
 PAGE = 4096
@@ -124,11 +123,7 @@ class Looping(TranslatedLab):
         return found
 
 
-@pytest.fixture(scope="module", **TIERS)
-def lab(request: pytest.FixtureRequest) -> Iterator[Looping]:
-    made = Looping(tier=request.param)
-    yield made
-    made.close()
+lab = lab_fixture(Looping, scope="module", by_tier=True)
 
 
 @pytest.mark.parametrize("shape", LOOPS)

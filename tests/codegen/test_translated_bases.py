@@ -6,7 +6,6 @@ It ends in the same state, accessed and dirty bits included, at the same instruc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -17,7 +16,7 @@ from tests.codegen.lab import A0, A2, A3, A, D, R, V, W, asm
 from tests.codegen.native_hart import RAM
 from tests.codegen.paged_program import CODE, LEAF, PAGE, QUANTUM, SMALL, Program, adds, loop
 from tests.codegen.pointers import A5, BODIES, CALLED, FUNCTION, load, random_body, store
-from tests.codegen.translated import TIERS
+from tests.codegen.translated import lab_fixture
 
 RW = V | R | W | A | D
 FIRST = 6
@@ -65,12 +64,7 @@ class Data(Program):
         return *trap, list(hart.x[A0 : A5 + 1]), [self.memory.read(page, PAGE) for page in (*FRAMES, LEAF)]
 
 
-@pytest.fixture(**TIERS)
-def lab(request: pytest.FixtureRequest) -> Iterator[Data]:
-    made = Data()
-    made.hart().first_tier = request.param
-    yield made
-    made.close()
+lab = lab_fixture(Data, by_tier=True)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -7,13 +7,11 @@ write or a change of mode, not before anything of that kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from mpemu.isa.privileged import MPP_SHIFT, MPRV, MXR, SUM, Cause, Mode
-from mpemu.unit import OPTIMISED
 from tests.codegen.lab import A0, A1, A2, A3, A4, A5, RWX, SV39, asm, pte
 from tests.codegen.lab import A as PTE_A
 from tests.codegen.lab import R as PTE_R
@@ -21,7 +19,7 @@ from tests.codegen.lab import U as PTE_U
 from tests.codegen.lab import V as PTE_V
 from tests.codegen.lab import X as PTE_X
 from tests.codegen.native_hart import RAM
-from tests.codegen.translated import TIERS, TranslatedLab
+from tests.codegen.translated import TranslatedLab, lab_fixture
 
 RA = 1
 PAGE = 4096
@@ -53,8 +51,8 @@ LOOP = CALL + asm("addi", rd=A1, rs1=A1, imm=-1) + asm("bne", rs1=A1, rs2=0, imm
 
 
 class Stage(TranslatedLab):
-    def __init__(self, harts: int = 1, tier: int = OPTIMISED) -> None:
-        super().__init__(harts, tier=tier)
+    def __init__(self, harts: int = 1) -> None:
+        super().__init__(harts)
         self.place(FENCE_I, asm("fence.i"))
         self.place(SFENCE, asm("sfence.vma", rs1=A1, rs2=A2))
         self.place(SATP, asm("csrrw", rd=0, csr=0x180, rs1=A1))
@@ -97,11 +95,7 @@ class Stage(TranslatedLab):
         assert self.sum(pc, priv, hart) == before
 
 
-@pytest.fixture(**TIERS)
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    made = Stage(tier=request.param)
-    yield made
-    made.close()
+stage = lab_fixture(Stage, by_tier=True)
 
 
 # -- code that changes

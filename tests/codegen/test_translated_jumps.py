@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,17 +14,14 @@ from mpemu.unit import GENERATIONS, OPTIMISED, QUICK, Kind
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import A0, A1, A2, A3, A4, A5, asm
 from tests.codegen.paged_program import CODE, PAGE, RA, RETURN, SMALL, T0, TURNS, Program, adds, call, loop
+from tests.codegen.translated import lab_fixture
 
 TABLE = CODE + 15 * PAGE
 """Where programs have a table of addresses, on page 15."""
 CALL_A2 = asm("jalr", rd=RA, rs1=A2, imm=0)
 
 
-@pytest.fixture
-def program() -> Iterator[Program]:
-    made = Program()
-    yield made
-    made.close()
+program = lab_fixture(Program)
 
 
 def visits(hart: Any) -> int:

@@ -3,8 +3,6 @@ becomes of one of their pages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from mpemu.isa.privileged import Cause, Mode
@@ -12,13 +10,9 @@ from mpemu.unit import GENERATIONS
 from mpemu.vcpu.exits import ExitReason
 from tests.codegen.lab import A0, A1, A2, A3, A4, asm
 from tests.codegen.paged_program import CODE, PAGE, RA, RETURN, SMALL, T0, TURNS, Program, adds, call, loop
+from tests.codegen.translated import lab_fixture
 
-
-@pytest.fixture
-def program() -> Iterator[Program]:
-    made = Program()
-    yield made
-    made.close()
+program = lab_fixture(Program)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.codegen.lab import RWX, SV39, pte
 from tests.codegen.lab import V as PTE_V
 from tests.codegen.native_hart import RAM
 from tests.codegen.random_functions import DEVICE, HANDLER, PAGE, PAGES, TABLE, FunctionGenerator, Layout
-from tests.codegen.translated import TIERS, TranslatedLab
+from tests.codegen.translated import TranslatedLab, lab_fixture
 
 SIZE = 1 << 18
 PHYSICAL = RAM + 0x1_0000
@@ -208,12 +208,13 @@ def quanta(seed: int) -> Iterator[int]:
         yield rng.randrange(1, scale)
 
 
-@pytest.fixture(scope="module", **TIERS)
-def lab(request: pytest.FixtureRequest) -> Iterator[TranslatedLab]:
-    made = TranslatedLab(size=SIZE, tier=request.param)
+def guessing() -> TranslatedLab:
+    made = TranslatedLab(size=SIZE)
     made.guess_from(1)
-    yield made
-    made.close()
+    return made
+
+
+lab = lab_fixture(guessing, scope="module", by_tier=True)
 
 
 def check(lab: TranslatedLab, seed: int, paged: bool, regions: int) -> int:

@@ -15,7 +15,7 @@ from mpemu.isa.privileged import Cause, Mode
 from mpemu.layout import HART, MACHINE
 from tests.codegen.lab import A0, A1, A2, A3, A4, RWX, SV39, asm, pte
 from tests.codegen.native_hart import RAM
-from tests.codegen.translated import TIERS, TranslatedLab
+from tests.codegen.translated import TranslatedLab, lab_fixture
 
 PAGE = 4096
 CODE, DATA, ROOT = RAM + 0x2_0000, RAM + 0x3_0000, RAM + 0x1_0000
@@ -47,8 +47,8 @@ def access_of(name: str) -> bytes:
 
 
 class Wild(TranslatedLab):
-    def __init__(self, tier: int) -> None:
-        super().__init__(tier=tier)
+    def __init__(self) -> None:
+        super().__init__()
         self.store(ROOT + 8 * 2, pte(RAM, RWX))
         self._canary = ctypes.create_string_buffer(b"canary" * 16)
 
@@ -109,11 +109,7 @@ class Wild(TranslatedLab):
         return Mode.M if name == "M" else Mode.S
 
 
-@pytest.fixture(scope="module", **TIERS)
-def lab(request: pytest.FixtureRequest) -> Iterator[Wild]:
-    made = Wild(request.param)
-    yield made
-    made.close()
+lab = lab_fixture(Wild, scope="module", by_tier=True)
 
 
 def expected(lab: Wild, name: str, setting: str, size: int, va: int) -> tuple[int, int] | None:

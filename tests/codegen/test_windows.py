@@ -7,7 +7,6 @@ again. With the window left open it would go on as before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from tests.codegen.lab import A0, A1, A2, A3, A4, RWX, SV39, A, R, V, W, asm, pt
 from tests.codegen.native_hart import RAM
 from tests.codegen.pmp import ALL_ADDRESSES, EVERYTHING, NOTHING, READS
 from tests.codegen.reserving import FAILED, SUCCEEDED
-from tests.codegen.translated import TranslatedLab
+from tests.codegen.translated import TranslatedLab, lab_fixture
 
 PAGE, MEGAPAGE = 4096, 1 << 21
 AT = PAGE
@@ -90,11 +89,7 @@ class Windows(TranslatedLab):
         assert inside < found.window_reads and inside < found.window_writes
 
 
-@pytest.fixture
-def lab() -> Iterator[Windows]:
-    made = Windows()
-    yield made
-    made.close()
+lab = lab_fixture(Windows)
 
 
 # -- stores to a page that another hart has marked for LR/SC

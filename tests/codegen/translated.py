@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from typing import Any, Literal
+
+import pytest
 
 from mpemu.codegen.compilers import Job
 from mpemu.codegen.compiling import translate
@@ -38,8 +41,7 @@ from tests.codegen.lab import QUANTUM, Lab
 from tests.codegen.native_hart import RAM
 
 RECORD_BYTES_PER_CODE_BYTE = 8
-TIERS = {"params": (QUICK, CAREFUL, OPTIMISED), "ids": ("quick", "careful", "optimised")}
-"""For fixtures that make a lab per tier."""
+TIERS = {QUICK: "quick", CAREFUL: "careful", OPTIMISED: "optimised"}
 
 
 class AtOnce:
@@ -71,7 +73,7 @@ class TranslatedLab(Lab):
     """:meth:`translate` makes regions, and harts use them at once. Nothing else is ever translated: runs end before
     a slice does. One lab at a time: all share the blob's memory for regions."""
 
-    def __init__(self, harts: int = 1, size: int = 1 << 20, tier: int = OPTIMISED) -> None:
+    def __init__(self, harts: int = 1, size: int = 1 << 20) -> None:
         super().__init__(harts, size)
         self.units: list[Unit] = []
         """All that was translated."""
@@ -82,8 +84,9 @@ class TranslatedLab(Lab):
         code = mmap.mmap(self.blob.regions_fd, 0)
         for index in range(harts):
             hart = self.hart(index)
-            hart.translator, hart.hotness, hart.first_tier = self._segment.address, 1, tier
+            hart.translator, hart.hotness = self._segment.address, 1
             hart.hotness_2 = HEAT_ROUND  # never
+        self.begin_with(OPTIMISED)
         requests = (REQUEST.ctype * REQUESTS).from_buffer(self._segment.map, TRANSLATOR.offset["requests"])
         publication = Publication(self._segment.map, code, self.blob.regions_start)
         self._translator = Translator(publication, requests, CodePages(self.memory.code_pages.map), None, 0)
@@ -96,6 +99,11 @@ class TranslatedLab(Lab):
         self._translator = None  # type: ignore[assignment]
         del self.shared
         self._segment.close()
+
+    def begin_with(self, tier: int) -> None:
+        """What harts ask for is of this tier at first."""
+        for index in range(len(self.engines)):
+            self.hart(index).first_tier = tier
 
     def has_jumped(self, source: int, *targets: int, hart: int = 0) -> None:
         """As if a computed jump at virtual address ``source`` had often led out of a region, to each of ``targets``."""
@@ -173,3 +181,18 @@ class TranslatedLab(Lab):
         """Which of these physical addresses lead to a region now."""
         handlers = {a: ctypes.c_uint32.from_address(self.record(a, hart)).value for a in addresses}
         return {a for a, handler in handlers.items() if handler >= self.blob.regions_start}
+
+
+def lab_fixture(
+    make: Callable[[], TranslatedLab], *, scope: Literal["function", "module"] = "function", by_tier: bool = False
+) -> Any:
+    """A fixture: the lab that ``make()`` makes, closed behind the tests; ``by_tier``: one that begins with each."""
+
+    def fixture(request: pytest.FixtureRequest) -> Iterator[TranslatedLab]:
+        with closing(make()) as lab:
+            if by_tier:
+                lab.begin_with(request.param)
+            yield lab
+
+    tiers = {"params": list(TIERS), "ids": list(TIERS.values())} if by_tier else {}
+    return pytest.fixture(scope=scope, **tiers)(fixture)
