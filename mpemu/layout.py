@@ -168,7 +168,7 @@ JUMP = Struct(
     8,
 )
 JUMPS = 4096
-"""JUMPs of a hart, hashed (codegen/jumps.py)."""
+"""JUMPs of a hart, hashed (codegen/region_jumps.py)."""
 JUMPS_START = RECORD_PAGES * CODE_PAGE.size + PAGE
 """Behind a hart's CODE_PAGE structs; a page more, as the decoder may look two bytes behind the last copy."""
 CODE_PAGES_SIZE = JUMPS_START + JUMPS * JUMP.size
@@ -176,7 +176,9 @@ CODE_PAGES_SIZE = JUMPS_START + JUMPS * JUMP.size
 
 # Translation: vCPUs ask for regions, the translator publishes them (codegen/hot.py has the protocol).
 HEAT = 4096
+"""Counters of a hart for the points of places, hashed by record; a power of two."""
 HOLD_UPS = 16
+"""Places of a hart at which regions were held up, hashed by record (codegen/refit.py); a power of two."""
 POINTS_PER_SAMPLE, POINTS_PER_EXIT = 64, 1
 """Points for a place where a slice ended, and for one without a region that a region leads to."""
 HEAT_ROUND = 4096 * POINTS_PER_SAMPLE
