@@ -349,7 +349,7 @@ HART = Struct(
         # -- translation (codegen/hot.py)
         Item("translator", "u64", "build", "address of TRANSLATOR, 0: none"),
         Item("first_tier", "u64", "build", "tier of unit.py that is asked for first"),
-        Item("hotness_2", "u64", "build", "points that make a place worth the second tier"),
+        Item("hotness_2", "u64", "build", "points that make a place worth an optimised region"),
         Item("hotness", "u64", "build", "points that make a place hot"),
         Item("code_synced", "u64", "hart", "handler offset below which this hart may execute what others have written"),
         Item("regions_seen", "u64", "hart", "regions of TRANSLATOR that were looked at"),

@@ -30,9 +30,9 @@ ALIGNMENTS = tuple(1 << n for n in range(13))
 """Of code: up to a page."""
 
 QUICK, CAREFUL, OPTIMISED = 1, 2, 3
-"""Tiers of translated code: guest registers stay in the hart's struct, or they live in host registers across blocks.
-The former takes two thirds of the time to make, and half the memory. What is made carefully is optimised, too, but
-takes no two accesses to be in one piece of memory: for places where the other is held up by that (codegen/refit.py)."""
+"""Tiers of translated code. Quick: put together from stencils, guest registers stay in the hart's struct. Optimised:
+made by LLVM, they live in host registers across blocks. What is made carefully is optimised, too, but takes no two
+accesses to be in one piece of memory: for places where the other is held up by that (codegen/refit.py)."""
 SMALLEST = 2
 """Guest instructions that a region must have to be worth its entry."""
 GENERATIONS = 3
