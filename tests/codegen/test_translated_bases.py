@@ -58,7 +58,7 @@ class Data(Program):
         if anew:
             self.prepare()
         hart = self.hart()
-        hart.mcause = 0
+        hart.mcause = hart.mtval = hart.mepc = 0
         self.run(SMALL, priv=Mode.S, quantum=QUANTUM, x10=1, x2=va, x11=TURNS, x12=va, x13=va, x14=0, x15=a5)
         trap = hart.mcause, hart.mtval, hart.mepc
         return *trap, list(hart.x[A0 : A5 + 1]), [self.memory.read(page, PAGE) for page in (*FRAMES, LEAF)]
