@@ -26,7 +26,7 @@ QUANTUM = 64
 T0, T1, T2, S0, S1, A0, A1, A2, A3, A4, A5 = 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 
 # page tables
-V, R, W, X, U, A, D = (1 << n for n in range(7))
+V, R, W, X, U, G, A, D = (1 << n for n in range(8))
 RWX = V | R | W | X | A | D
 SV39 = 8 << 60
 
