@@ -92,21 +92,24 @@ def define_extend(module: Module, isa: Isa) -> None:
     h = Native(b, isa, _EXTEND)
     regime, place, va, addend, window = (Value(f"%{name}", 64, b) for name in names)
     site = site_at(b, h.at(regime), place)
-    window_low = h.get(h.at(regime, REGIME.offset["window_low"]))
+    window_low, window_host = (h.get(h.at(regime, REGIME.offset[name])) for name in ("window_low", "window_host"))
     reaches_end = (window_low + window + FAR_FROM_END).leu(window_low)
-    with h.when((va - window_low).ltu(window) & ~reaches_end):
+    # the page table may have been changed since, without a fence: then the TLB may know some pages anew, the window not
+    is_there = (va - window_low).ltu(window) & (window_host - window_low == addend)
+    with h.when(is_there & ~reaches_end):
         h.put(site.low, window_low)
         h.put(site.size, window - ROOM)
         h.put(site.addend, addend)
         b.terminate("ret void")
     page, start, span = va & -PAGE, h.get(site.low), h.get(site.size)
     behind, before = page == start + (span + ROOM), page + PAGE == start
-    with h.when((behind | before) & (span != 0)):  # and the same addend
+    with h.when((behind | before) & (span != 0) & (h.get(site.addend) == addend)):
         h.put(site.low, before.mux(page, start))
         h.put(site.size, span + PAGE)
         b.terminate("ret void")
     h.put(site.low, page)
     h.put(site.size, PAGE - ROOM)
+    h.put(site.addend, addend)
     b.terminate("ret void")
     module.define(b)
 

@@ -23,7 +23,7 @@ PAGE, MEGAPAGE = 4096, 1 << 21
 AT = PAGE
 """Where the data is in a megapage."""
 ROOT, MIDDLE = RAM + 0x1_0000, RAM + 0x1_1000
-LOOP, LR, SC, SFENCE_ALL, SFENCE_PAGE, SINVAL, SATP, PMP = (RAM + 0x2_0000 + 0x100 * n for n in range(8))
+LOOP, LR, SC, SFENCE_ALL, SFENCE_PAGE, SINVAL, SATP, PMP, STRIDES = (RAM + 0x2_0000 + 0x100 * n for n in range(9))
 DATA, ELSEWHERE = RAM + 0x3_0000, RAM + 0x5_0000
 HERE, THERE = RAM + MEGAPAGE, RAM + 3 * MEGAPAGE
 """Megapages, with one behind each."""
@@ -244,3 +244,59 @@ def test_a_pointer_that_goes_on_where_addresses_end(lab: Windows, step: int) -> 
         assert (found.mepc, found.mtval, found.x[A1], found.x[A2]) == (code, end, 100 - words, end)
         if turn == 1:
             assert lab.translate(code) == 1
+
+
+# -- pages that are not what the window says
+def strides(lab: Windows, va: int, step: int = 0, turns: int = TURNS) -> int:
+    """The sum of the words at ``va``, ``va`` + ``step``, ..., read by one instruction in S-mode."""
+    found = lab.done(STRIDES, priv=Mode.S, quantum=QUANTUM, x10=0, x11=turns, x12=va % (1 << 64), x13=step)
+    return int(found.x[A0])
+
+
+@pytest.fixture
+def reader(lab: Windows) -> Windows:
+    """With paging, and a region for :func:`strides`."""
+    lab.place(STRIDES, asm("ld", rd=A4, rs1=A2, imm=0), asm("add", rd=A0, rs1=A0, rs2=A4),
+              asm("add", rd=A2, rs1=A2, rs2=A3), asm("addi", rd=A1, rs1=A1, imm=-1),
+              asm("bne", rs1=A1, rs2=0, imm=-16))  # fmt: skip
+    lab.hart().satp = SV39 | ROOT >> 12
+    strides(lab, DATA)
+    assert lab.translate(STRIDES) == 1
+    lab.done(SFENCE_ALL, priv=Mode.S)  # no window
+    return lab
+
+
+def test_a_small_page_in_front_of_the_last_superpage(reader: Windows) -> None:
+    """What continues it for the guest lies elsewhere in RAM."""
+    middle, leaf = MIDDLE + PAGE, MIDDLE + 2 * PAGE
+    for table, index, flags in (
+        (ROOT, 511, pte(middle, V)),
+        (middle, 511, pte(HERE, RWX)),
+        (middle, 510, pte(leaf, V)),
+    ):
+        reader.store(table + 8 * index, flags)
+    reader.store(leaf + 8 * 511, pte(DATA, RWX))
+    for address, value in ((DATA + PAGE - 8, 1), (DATA + PAGE, 1000), (HERE, 20)):
+        reader.store(address, value)
+    for _ in range(2):
+        reader.done(SFENCE_ALL, priv=Mode.S)
+        assert [strides(reader, -MEGAPAGE - 8, 8, 2) for _ in range(4)] == [21] * 4
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["a superpage", "small pages"])
+def test_a_mapping_that_is_changed_without_a_fence(reader: Windows, small: bool) -> None:
+    """An access may go by the old one, or by the new one; another page's are none of the two."""
+    leaf, aside = MIDDLE + PAGE, MIDDLE + 2 * PAGE
+    reader.map(HERE, HERE + MEGAPAGE)
+    reader.store(MIDDLE + 8 * 2, pte(aside, V))
+    reader.store(aside, pte(DATA, RWX))
+    page = START + MEGAPAGE + 7 * PAGE
+    for address, value in ((HERE, 1), (HERE + 7 * PAGE, 10), (HERE + MEGAPAGE + 7 * PAGE, 100), (RAM + 7 * PAGE, 200)):
+        reader.store(address, value)
+    assert [strides(reader, START) for _ in range(2)] == [TURNS] * 2
+    strides(reader, START + MEGAPAGE)
+    strides(reader, START + 2 * MEGAPAGE)  # the site is there, and the page of the TLB not known
+    reader.store(MIDDLE + 8, pte(leaf, V) if small else pte(RAM, RWX))
+    reader.store(leaf + 8 * 7, pte(RAM + 7 * PAGE, RWX))
+    assert strides(reader, page) in (100 * TURNS, 200 * TURNS)
+    assert [strides(reader, START + 7 * PAGE) for _ in range(2)] == [10 * TURNS] * 2
