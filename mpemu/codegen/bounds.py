@@ -12,7 +12,9 @@ distances from it that are in there. Three passes over the region's blocks, each
   want is the *guard* of the block, and holds there whoever comes.
 - forwards, *known*: what has been compared on all paths. Where an access is not within that, it is compared before it.
 
-Copies and sums with constants (a stack pointer that moves by a frame) carry what is known along.
+Copies and sums with constants (a stack pointer that moves by a frame) carry what is known along. Where several turns of
+a loop follow one another (unrolling.py), the guard of the first wants what all of them go on to access. If it doesn't
+hold the loop itself goes on; so what is compared within the turns is no more than in that.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import NamedTuple
 from mpemu.codegen.facts import facts
 from mpemu.codegen.records import Variant
 from mpemu.codegen.shape import Shape, Step
+from mpemu.codegen.unrolling import Blocks, Spot
 from mpemu.isa.profiles import IsaSpec
 from mpemu.unit import OPTIMISED
 
@@ -30,6 +33,8 @@ WIDEST = 2048
 """Bytes of a span that is compared at once, at most, where there is one stretch."""
 WIDEST_OF_MANY = 64
 """The same where there are many, which may end with every page."""
+WIDEST_OF_TURNS = 512
+"""The same for several turns of a loop, in front of which nothing but a comparison is lost."""
 NARROWEST = 8
 """The same where nothing but the access itself shall be compared."""
 FARTHEST = 4096
@@ -103,11 +108,11 @@ class _Effect(NamedTuple):
     offset: int
 
 
-def _effect(isa: IsaSpec, step: Step, one: bool) -> _Effect:
+def _effect(isa: IsaSpec, step: Step, one: bool, bounded: bool) -> _Effect:
     operands = step.operands
     known = facts(isa, Variant(step.insn, step.length))
     base, span, writes = 0, None, False
-    if known.access:
+    if known.access and bounded:
         register, offset = known.access.terms
         base, low = operands[register], operands[offset]
         writes = known.access.writes
@@ -123,30 +128,29 @@ def _effect(isa: IsaSpec, step: Step, one: bool) -> _Effect:
 
 
 class Bounds:
-    """Of a region; ``one``: there is one stretch.
+    """Of the ``blocks`` of a region. ``bounded``: it is to compare addresses; ``one``: there is one stretch.
 
-    ``checks``: by place of a step, what has to be compared, by its base register, before it accesses memory; steps that
-    are not there need nothing. ``moves``: by place of a step, (register that is written, the one that it is a constant
-    off), where something is known of that. ``guards``: by first step of a block, what is known whenever it begins.
-    ``stores``: whether any access does.
+    ``checks``: by step, what has to be compared, by its base register, before it accesses memory; steps that are not
+    there need nothing. ``moves``: by step, (register that is written, the one that it is a constant off), where
+    something is known of that. ``guards``: by block, what is known whenever it begins. ``stores``: whether any access
+    does.
     """
 
-    def __init__(self, region: Shape, isa: IsaSpec, one: bool) -> None:
-        self._region, self._one = region, one
-        self._widest = WIDEST if one else WIDEST_OF_MANY if region.kind.tier == OPTIMISED else NARROWEST
-        self._flow = {leader: [_effect(isa, step, one) for step in self._steps(leader)] for leader in region.leaders}
+    def __init__(self, region: Shape, blocks: Blocks, isa: IsaSpec, bounded: bool, one: bool) -> None:
+        self._region, self._blocks, self._one = region, blocks, one
+        many = WIDEST_OF_MANY if region.kind.tier == OPTIMISED else NARROWEST
+        self._widest, self._widest_of_turns = (WIDEST, WIDEST) if one else (many, WIDEST_OF_TURNS)
+        self._flow = {
+            leader: [_effect(isa, step, one, bounded) for step in self._steps(leader)] for leader in region.leaders
+        }
         self.stores = any(effect.writes for effects in self._flow.values() for effect in effects)
-        self._wanted: dict[int, Span] = {}
-        self._ahead(list(self._flow))
-        self._scopes = self._find_scopes()
-        ahead: dict[int, Spans] = {}
-        self.guards: dict[int, Spans] = {}
-        for scope, leaders in self._scopes.items():
-            spans, surely, stored = (
-                self._ahead(scope, note=False),
-                self._surely(scope, False),
-                self._surely(scope, True),
-            )
+        _, self._wanted = self._ahead([Spot(leader) for leader in region.leaders])
+        ahead: dict[Spot, Spans] = {}
+        self.guards: dict[Spot, dict[int, Span]] = {}
+        for scope, leaders in self._find_scopes().items():
+            spans, _ = self._ahead(scope)
+            surely = self._surely(scope, False)
+            stored = surely if one else self._surely(scope, True)
             for leader in leaders:
                 ahead[leader] = spans[leader]
                 self.guards[leader] = {
@@ -154,14 +158,14 @@ class Bounds:
                     for base, span in spans[leader].items()
                     if surely[leader] >> base & 1
                 }
-        self._known_behind: dict[int, Spans] = {}
-        self.checks: dict[int, Check] = {}
-        self.moves: dict[int, tuple[int, int]] = {}
+        self._known_behind: dict[Spot, Spans] = {}
+        self.checks: dict[Spot, Check] = {}
+        self.moves: dict[Spot, tuple[int, int]] = {}
         self._find_known()
-        if self._guard_what_stays(ahead):
+        while self._guard_what_stays(ahead) or self._drop_strangers():
             self._find_known()
 
-    def unguarded(self, leader: int, target: int) -> Iterator[tuple[int, Check]]:
+    def unguarded(self, leader: Spot, target: Spot) -> Iterator[tuple[int, Check]]:
         """By register: what the guard of the block at ``target`` wants, and is not known behind that at ``leader``."""
         known = self._known_behind[leader]
         for register, span in self.guards.get(target, {}).items():
@@ -175,26 +179,28 @@ class Bounds:
                 return
             yield step
 
-    def _find_scopes(self) -> dict[tuple[int, ...], list[int]]:
-        """Which blocks have guards: heads of loops, and others at which the region is entered. By the blocks that are
-        looked at for what a guard wants: the loop around, or the block alone."""
+    def _find_scopes(self) -> dict[tuple[Spot, ...], list[Spot]]:
+        """Which blocks have guards: heads of loops, also of unrolled ones, and others at which the region is entered.
+        By the blocks that are looked at for what a guard wants: the loop around, or the block alone."""
         loops = []
         for head in self._region.leaders:
             back = [before for before in self._region.predecessors[head] if before >= head]
             if back:
                 loops.append((max(back) - head, head, max(back)))
         loops.sort()
-        found: dict[tuple[int, ...], list[int]] = {}
+        found: dict[tuple[Spot, ...], list[Spot]] = {}
         for leader in {head for _, head, _ in loops} | set(self._region.entries):
             _, first, last = next((loop for loop in loops if loop[1] <= leader <= loop[2]), (0, leader, leader))
-            scope = tuple(place for place in self._region.leaders if first <= place <= last)
-            found.setdefault(scope, []).append(leader)
+            scope = tuple(Spot(place) for place in self._region.leaders if first <= place <= last)
+            found.setdefault(scope, []).append(Spot(leader))
+        for loop in self._blocks.unrolled.values():
+            found[tuple(self._blocks.copies(loop))] = [Spot(loop.head, 1)]
         return found
 
-    def _guard_what_stays(self, ahead: Mapping[int, Spans]) -> bool:
+    def _guard_what_stays(self, ahead: Mapping[Spot, Spans]) -> bool:
         """Where the region is entered, what all other ways to that place know shall hold, too."""
         changed = False
-        for leader in self._region.entries:
+        for leader in map(Spot, self._region.entries):
             guard = dict(self.guards[leader])
             for register, span in self._known_before(leader).items():
                 is_small = span.proper.size <= FARTHEST
@@ -203,40 +209,58 @@ class Bounds:
             self.guards[leader] = guard
         return changed
 
+    def _drop_strangers(self) -> bool:
+        """From the guards of copies of loops, registers whose stretch isn't known in front of all turns. None is looked
+        for there: if the guard doesn't hold, the loop itself goes on with what it knows."""
+        if self._one:
+            return False
+        strangers = {
+            (first, register)
+            for first in (Spot(loop.head, 1) for loop in self._blocks.unrolled.values())
+            for before in self._blocks.predecessors[first]
+            for register, check in self.unguarded(before, first)
+            if check.anew
+        }
+        for first, register in strangers:
+            del self.guards[first][register]
+        return bool(strangers)
+
     # -- backwards
-    def _ahead(self, scope: Sequence[int], note: bool = True) -> dict[int, dict[int, Span]]:
-        """By block of ``scope``; and ``_wanted`` by access, if ``note``."""
-        found: dict[int, dict[int, Span]] = {}
+    def _ahead(self, scope: Sequence[Spot]) -> tuple[dict[Spot, Spans], dict[int, Span]]:
+        """By block of ``scope``; and what each access, by its place, wants to be compared."""
+        found: dict[Spot, Spans] = {}
+        by_access: dict[int, Span] = {}
         for leader in [*reversed(scope), *reversed(scope)]:  # once around a loop
             spans: dict[int, Span] = {}
-            for place in self._region.successors[leader]:
+            widest = self._widest_of_turns if leader.turn else self._widest
+            for place in self._blocks.ways(leader):
                 for register, span in found.get(place, {}).items():
-                    self._add(spans, register, span)
-            for effect in reversed(self._flow[leader]):
+                    self._add(spans, register, span, widest)
+            for effect in reversed(self._flow[leader.at]):
                 if effect.written:
                     later = spans.pop(effect.written, None)
-                    if later and effect.source and (self._one or not effect.offset):
-                        self._add(spans, effect.source, later.moved(effect.offset))
+                    # with paging what a pointer is moved to may be on another page, where a loop is entered for good
+                    if later and effect.source and (self._one or leader.turn or not effect.offset):
+                        self._add(spans, effect.source, later.moved(effect.offset), widest)
                 if effect.span:
                     hull = spans.get(effect.base, effect.span).hull(effect.span)
-                    wanted = hull if hull.size <= self._widest and effect.base else effect.span
+                    wanted = hull if hull.size <= widest and effect.base else effect.span
                     spans[effect.base] = wanted
-                    if note:
-                        self._wanted[effect.at] = wanted._replace(writes=effect.span.writes)
+                    by_access[effect.at] = wanted._replace(writes=effect.span.writes)
             found[leader] = spans
-        return found
+        return found, by_access
 
-    def _surely(self, scope: Sequence[int], written: bool) -> dict[int, int]:
+    def _surely(self, scope: Sequence[Spot], written: bool) -> dict[Spot, int]:
         """By block of ``scope``, as bits: the registers; those that every path stores by, if ``written``."""
         found = dict.fromkeys(scope, -1)
         changed = True
         while changed:
             changed = False
             for leader in reversed(scope):
-                bases = -1 if self._region.successors[leader] else 0
-                for place in self._region.successors[leader]:
+                bases = -1 if self._blocks.successors[leader] else 0
+                for place in self._blocks.ways(leader):
                     bases &= found.get(place, 0)
-                for effect in reversed(self._flow[leader]):
+                for effect in reversed(self._flow[leader.at]):
                     if effect.written:
                         moves = bases >> effect.written & 1
                         bases &= ~(1 << effect.written)
@@ -248,22 +272,22 @@ class Bounds:
                 found[leader] = bases
         return found
 
-    def _add(self, spans: dict[int, Span], register: int, span: Span) -> None:
-        """Unless both together are too much, or too far away."""
+    def _add(self, spans: dict[int, Span], register: int, span: Span, widest: int) -> None:
+        """Unless both together are more than the ``widest``, or too far away."""
         hull = spans.get(register, span).hull(span)
-        if hull.size <= self._widest and hull.is_near:
+        if hull.size <= widest and hull.is_near:
             spans[register] = hull
 
     # -- forwards
     def _find_known(self) -> None:
         self._known_behind.clear()
-        known: dict[int, Spans] = {}
-        given_up = set[int]()
+        known: dict[Spot, Spans] = {}
+        given_up = set[Spot]()
         rounds, changed = 0, True
         while changed:
             changed = False
             rounds += 1
-            for leader in self._flow:
+            for leader in self._blocks.order:
                 before = self._guard(leader) if leader in given_up else self._common(leader)
                 if before is None or known.get(leader) == before:
                     continue
@@ -273,25 +297,25 @@ class Bounds:
                 known[leader], changed = before, True
                 self._known_behind[leader] = self._forward(leader, before)
 
-    def _guard(self, leader: int) -> Spans:
+    def _guard(self, leader: Spot) -> Spans:
         return self.guards.get(leader, {})
 
-    def _common(self, leader: int) -> Spans | None:
+    def _common(self, leader: Spot) -> Spans | None:
         """What is known when a block begins, as far as the blocks before it have been looked at; None if none has."""
         guard = self._guard(leader)
-        if leader in self._region.entries:
+        if not leader.turn and leader.at in self._region.entries:
             return guard
-        if not any(place in self._known_behind for place in self._region.predecessors[leader]):
+        if not any(place in self._known_behind for place in self._blocks.predecessors[leader]):
             return None
         found = dict(self._known_before(leader))
         for register, span in guard.items():  # what was known before may have been said of another stretch
             found[register] = found.get(register, span).hull(span) if self._one else span
         return found
 
-    def _known_before(self, leader: int) -> Spans:
+    def _known_before(self, leader: Spot) -> Spans:
         """What is known on all ways to a block from others, as far as they have been looked at."""
         before = [
-            self._known_behind[place] for place in self._region.predecessors[leader] if place in self._known_behind
+            self._known_behind[place] for place in self._blocks.predecessors[leader] if place in self._known_behind
         ]
         found: dict[int, Span] = {}
         for register, span in before[0].items() if before else ():
@@ -301,27 +325,28 @@ class Bounds:
                 found[register] = span
         return found
 
-    def _forward(self, leader: int, before: Spans) -> Spans:
+    def _forward(self, leader: Spot, before: Spans) -> Spans:
         """What is known behind the block; and ``checks`` of its steps."""
         known = dict(before)
-        for effect in self._flow[leader]:
-            self.checks.pop(effect.at, None)
+        for effect in self._flow[leader.at]:
+            step = Spot(effect.at, leader.turn)
+            self.checks.pop(step, None)
             if effect.span:
                 here = known.get(effect.base)
                 if here is None or not here.holds(effect.span):
                     wanted = self._wanted[effect.at]
                     if check := _check(here, wanted):
-                        self.checks[effect.at] = check
+                        self.checks[step] = check
                         wanted = check.span
                     if effect.base:
                         known[effect.base] = here.hull(wanted) if here and self._one else wanted
             if effect.written:
                 source = known.get(effect.source)
                 known.pop(effect.written, None)
-                self.moves.pop(effect.at, None)
+                self.moves.pop(step, None)
                 if effect.source and source and source.moved(-effect.offset).is_near:
                     known[effect.written] = source.moved(-effect.offset)
-                    self.moves[effect.at] = effect.written, effect.source
+                    self.moves[step] = effect.written, effect.source
         return known
 
 

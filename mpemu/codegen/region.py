@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mpemu.codegen.bounds import Bounds, Check
@@ -35,6 +34,7 @@ from mpemu.codegen.region_registers import Registers
 from mpemu.codegen.region_steps import PlaceInRegion, StepEmitter
 from mpemu.codegen.shape import Shape, Source, Step
 from mpemu.codegen.tlb_entries import probe_code
+from mpemu.codegen.unrolling import Blocks, Loop, Spot
 from mpemu.isa.fp import RMM
 from mpemu.isa.privileged import FS
 from mpemu.isa.profiles import IsaSpec
@@ -78,12 +78,13 @@ class RegionContext:
         self._dirty = _dirty(region, writes)
         self.x = Registers(self.b, "x", {n for x, _ in writes.values() for n in x})
         self.f = Registers(self.b, "f", {n for _, f in writes.values() for n in f})
-        self.labels = {at: f"at{'n' if at < 0 else ''}{abs(at):x}" for at in region.leaders}
-        self.bounds = Bounds(region, isa, region.kind.windowed)
+        self._blocks = Blocks(region)
+        self.labels = {spot: _label(spot) for spot in self._blocks.order}
+        bounded = module.host.ANY_ALIGNMENT
+        self.bounds = Bounds(region, self._blocks, isa, bounded, region.kind.windowed)
         first_site = zlib.crc32(region.pages[0]) + region.head
         self.memory = RegionMemory(self.b, symbols, region.kind, self.bounds.stores, first_site)
-        self._guards = self.bounds.guards if self.memory.is_bounded else {}
-        self._gates = {at: f"gate{at:x}" for at in region.entries if at in self._guards}
+        self._gates = {at: f"gate{at:x}" for at in region.entries if self.bounds.guards[Spot(at)]}
         """Labels, by entry."""
         self.count = self.b.alloca("i64")
         self.exits = RegionExits(self.b, symbols, many=True)
@@ -91,7 +92,8 @@ class RegionContext:
         module.known_frm = "%frm" if self.uses_fp else ""
         self._base: Value = Value(0, 64)
         self._pending = 0
-        self._leader = region.head
+        self.leader = Spot(region.head)
+        """The block that is being made."""
         self._ways_out: dict[tuple[str, frozenset[int], frozenset[int]], str] = {}
         """Labels, by the exit that they lead to and the registers to write back."""
         self._pages_here = {0}
@@ -112,7 +114,7 @@ class RegionContext:
         if isinstance(place, int) and not self._on_head_page(place):
             kind, place = FAR + kind, PlaceInRegion(place, self)
         self.exits.goes_to(place, retired)
-        way_out = kind, *self._dirty[self._leader]
+        way_out = kind, *self._dirty[self.leader.at]
         self.b.branch(self._ways_out.setdefault(way_out, self.b.label()))
 
     def _write_back(self) -> None:
@@ -130,18 +132,19 @@ class RegionContext:
     def define(self) -> None:
         b = self.b
         before = None
-        for leader in self.region.leaders:
-            self._comes_from(leader)
-            only = self.region.predecessors[leader] == {before} and leader not in self.region.entries
+        for leader in self._blocks.order:
+            self._comes_from(leader.at)
+            is_entry = not leader.turn and leader.at in self.region.entries
+            only = self._blocks.predecessors[leader] == {before} and not is_entry
             b.place(self.labels[leader])
-            self._leader = leader
-            self._pages_here = self.region.pages_of(leader) | {0}
+            self.leader = leader
+            self._pages_here = self.region.pages_of(leader.at) | {0}
             self.x.begin(only)
             self.f.begin(only)
             if not only:
                 self._base, self._pending = b.load(self.count), 0
             step = None
-            for step in self.region.block(leader):
+            for step in self.region.block(leader.at):
                 self._comes_from(step.at)
                 self._step(step)
                 if b.terminated:  # the interpreter goes on; behind it comes back by a record
@@ -182,8 +185,8 @@ class RegionContext:
             self.x.restore(x)
             self.f.restore(f)
             self.leave("interpret", step.at, self.retired())
-        if step.at in self.bounds.moves and self.memory.is_bounded:
-            self.memory.moved(*self.bounds.moves[step.at])
+        if move := self.bounds.moves.get(Spot(step.at, self.leader.turn)):
+            self.memory.moved(*move)
         self._pending += 1
 
     def _fall_through(self, step: Step) -> None:
@@ -194,18 +197,45 @@ class RegionContext:
     def go(self, target: int, retired: Value, look: bool) -> None:
         """Continue at ``target`` with the count ``retired``, after a look for interrupts and the end of the slice."""
         b = self.b
+        if loop := self._blocks.again(self.leader, target):
+            once = b.label()
+            self._several_turns(loop, retired, once)
+            with b.aside(once):
+                self._go(Spot(target), retired, look)
+        else:
+            follows = self._blocks.follow(self.leader, target)
+            self._go(follows, retired, look and follows.turn <= self.leader.turn)
+
+    def _several_turns(self, loop: Loop, retired: Value, once: str) -> None:
+        """To the first copy of ``loop``, or to the label ``once``: with everything saved, and no more known."""
+        b = self.b
+        first = Spot(loop.head, 1)
+        self.save(retired)
+        wanted = [(register, self.x[register], check) for register, check in self.bounds.unguarded(self.leader, first)]
+        go_on = b.label()
+        b.branch_if(undisturbed(b, retired + loop.reserve), go_on, once, True)
+        for register, base, check in wanted:
+            b.place(go_on)
+            go_on = b.label()
+            b.branch_if(self.memory.fits(register, base, check).raw, go_on, once, True)
+        b.place(go_on)
+        b.branch(self.labels[first])
+
+    def _go(self, follows: Spot, retired: Value, look: bool) -> None:
+        b = self.b
+        target = follows.at
         if look:
             go_on, attend = b.label(), b.label()
             b.branch_if(undisturbed(b, retired), go_on, attend, True)
             with b.aside(attend):
                 self.leave("poll", target, retired)
             b.place(go_on)
-        if target in self.labels:
+        if follows in self.labels:
             for fits in self._conditions(target):
                 self._only_if(fits, target, retired)
-            self._pass_guard(target, retired)
+            self._pass_guard(follows, retired)
             self.save(retired)
-            b.branch(self.labels[target])
+            b.branch(self.labels[follows])
         else:
             self.leave("dispatch", target, retired)
 
@@ -222,13 +252,10 @@ class RegionContext:
             self.leave("dispatch", target, retired)
         self.b.place(enter)
 
-    def _pass_guard(self, target: int, retired: Value) -> None:
+    def _pass_guard(self, target: Spot, retired: Value) -> None:
         """Compare the addresses that code from ``target`` on takes to have been compared."""
-        for register, check in self._unguarded(target):
-            self.memory.check(register, self.x[register], check, lambda: self.leave("dispatch", target, retired))
-
-    def _unguarded(self, target: int) -> Iterable[tuple[int, Check]]:
-        return self.bounds.unguarded(self._leader, target) if self.memory.is_bounded else ()
+        for register, check in self.bounds.unguarded(self.leader, target):
+            self.memory.check(register, self.x[register], check, lambda: self.leave("dispatch", target.at, retired))
 
     def save(self, retired: Value) -> None:
         """Another block of the region follows."""
@@ -244,7 +271,7 @@ class RegionContext:
             elsewhere = b.label()
             labels = {place: b.label() for place in targets}
             for place in targets:  # what they compare is wanted on all of these ways: read it before they part
-                for register, _ in self._unguarded(place):
+                for register, _ in self.bounds.unguarded(self.leader, Spot(place)):
                     self.x[register]
             cases = " ".join(f"i64 {place}, label %{label}" for place, label in labels.items())
             relative = target - Value("%page", 64, b)
@@ -258,8 +285,8 @@ class RegionContext:
                     enter = b.label()
                     b.branch_if(fits, enter, elsewhere, True)
                     b.place(enter)
-                self._pass_guard(place, retired)
-                b.branch(self.labels[place])
+                self._pass_guard(Spot(place), retired)
+                b.branch(self.labels[Spot(place)])
             with b.aside(elsewhere):
                 self._leave_by_jump(target, source, retired)
         else:
@@ -291,7 +318,7 @@ class RegionContext:
         else:
             entry.branch(head)
         entry.place(head)
-        first, *others = ((at, self._gates.get(at, self.labels[at])) for at in self.region.entries)
+        first, *others = ((at, self._gates.get(at, self.labels[Spot(at)])) for at in self.region.entries)
         cases = " ".join(f"i64 {at}, label %{label}" for at, label in others)
         entry.terminate(f"switch i64 {(pc & (PAGE - 1)).raw}, label %{first[1]} [ {cases} ]")
         self.b.prologue(entry)
@@ -301,10 +328,10 @@ class RegionContext:
         b = self.b
         for at, label in self._gates.items():
             b.place(label)
-            for register, span in self._guards[at].items():
+            for register, span in self.bounds.guards[Spot(at)].items():
                 check = Check(span.proper, True, True, True)
                 self.memory.check(register, self.x.at_entry(register), check, lambda: b.branch("unfit"))
-            b.branch(self.labels[at])
+            b.branch(self.labels[Spot(at)])
 
     def _check_pages(self, entry: Builder, page: Value) -> None:
         """Find out which of the pages around are those that the region was made from. (None of this changes before the
@@ -320,6 +347,11 @@ class RegionContext:
             number = known.mux(numbers, entry.from_pointer(wanted))  # where something can be read, in any case
             same = entry.load(entry.to_pointer(number), 32) == entry.load(wanted, 32)
             entry.line(f"{_fits(distance)} = and i1 {known.raw}, {same.raw}")
+
+
+def _label(spot: Spot) -> str:
+    place = f"at{'n' if spot.at < 0 else ''}{abs(spot.at):x}"
+    return f"{place}_{spot.turn}" if spot.turn else place
 
 
 def _fits(distance: int) -> str:

@@ -53,6 +53,12 @@ class RegionMemory:
         else:
             self._stretches.check(register, base, check, next(self._sites), missed, walk)
 
+    def fits(self, register: int, base: Value, check: Check) -> Value:
+        """1 bit: what is checked is so, as far as is known here. ``check`` is not anew, with paging."""
+        if self.windowed:
+            return self._window.passes(base, check)
+        return self._stretches.stays(register, base, check)
+
     def moved(self, target: int, source: int) -> None:
         """Of register ``target`` is known from now on what is of ``source``, of which it is a constant off."""
         if not self.windowed:

@@ -14,6 +14,7 @@ from mpemu.codegen.handlers import RegionEmitter
 from mpemu.codegen.records import Variant, ordering_bits
 from mpemu.codegen.shape import Step
 from mpemu.codegen.tight import tight_distance_on
+from mpemu.codegen.unrolling import Spot
 from mpemu.isa.hart import Operand
 from mpemu.isa.value import Value
 from mpemu.layout import PAGE, PAGE_SHIFT
@@ -112,7 +113,7 @@ class StepEmitter(RegionEmitter):
     def _access(self, writes: bool, perform: Callable[[str], Value], width: int) -> Value:
         context, operands = self._context, self._step.operands
         base, immediate = context.x[operands["rs1"]], operands.get("imm", 0)
-        check = context.bounds.checks.get(self._step.at)
+        check = context.bounds.checks.get(Spot(self._step.at, context.leader.turn))
         return context.memory.access(operands["rs1"], base, immediate, writes, perform, self._missed, width, check)
 
     def _probe(self, address: Value, width: int, tag_name: str) -> str:

@@ -68,17 +68,17 @@ class RegionStretches:
             self._use(place, slots)
         else:
             inside, outside, found = b.label(), b.label(), b.label()
-            b.branch_if(self._stays(base, check, slots).raw, inside, outside, True)
+            b.branch_if(self.stays(register, base, check).raw, inside, outside, True)
             self._ask(base, check, place, missed, walk, outside, found)
             with b.aside(found):
                 self._use(place, slots)
                 b.branch(inside)
             b.place(inside)
 
-    def _stays(self, base: Value, check: Check, slots: tuple[str, ...]) -> Value:
+    def stays(self, register: int, base: Value, check: Check) -> Value:
         """1 bit: a register that moves, in one direction, is still in its stretch. (Or it isn't for what has 8 bytes,
         where the stretch ends: then the site says.)"""
-        _, start, size, end = (self._b.load(slot) for slot in slots)
+        _, start, size, end = (self._b.load(slot) for slot in self._slot(register))
         if check.start:
             return (base + check.span.low - start).ltu(size)
         return (base + max(check.span.high - (ROOM + 1), 0)).ltu(end)

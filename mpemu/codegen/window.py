@@ -55,12 +55,12 @@ class RegionWindow:
         """See that what is checked of the span from ``base`` on is in the window, or ``missed()``."""
         b = self._b
         inside, outside = b.label(), b.label()
-        b.branch_if(self._passes(base, check).raw, inside, outside, True)
+        b.branch_if(self.passes(base, check).raw, inside, outside, True)
         with b.aside(outside):
             missed()
         b.place(inside)
 
-    def _passes(self, base: Value, check: Check) -> Value:
+    def passes(self, base: Value, check: Check) -> Value:
         """1 bit."""
         span = check.span
         if check.start and check.end:

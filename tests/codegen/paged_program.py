@@ -23,7 +23,7 @@ ROOT, MIDDLE, LEAF = (RAM + 0x1_0000 + n * PAGE for n in range(3))
 SFENCE, FENCE_I = RAM + 0x4000, RAM + 0x4040
 SMALL = 0x4000_0000
 RA, T0 = 1, 5
-TURNS, QUANTUM = 9, 2000
+TURNS, QUANTUM = 21, 4000
 RETURN = asm("jalr", rd=0, rs1=RA, imm=0)
 
 

@@ -98,7 +98,7 @@ def random_body(random: Random) -> bytes:
             elif depth and what < 0.4:
                 counter = T2 + depth
                 inner = some(depth - 1) + adds(counter, -1)
-                parts += asm("addi", rd=counter, rs1=0, imm=random.randrange(1, 6))
+                parts += asm("addi", rd=counter, rs1=0, imm=random.choice((1, 2, 5, 11, 24)))
                 parts += inner + asm("bne", rs1=counter, rs2=0, imm=-len(inner))
             else:
                 parts += access() if what < 0.8 else move()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mpemu.isa.privileged import Cause
-from mpemu.layout import HEAT_ROUND, PAGE
+from mpemu.layout import HEAT_ROUND
 from tests.codegen.lab import A0, STOP
 from tests.codegen.native_hart import RAM
 from tests.codegen.paged_program import loop
@@ -24,10 +24,10 @@ CODE = RAM + 0x2_0000
 SIZE = 1 << 20
 END = RAM + SIZE
 MIDDLE = RAM + 0x4_0000
-TURNS = 6
-QUANTUM = 1000
-SEEN = 5 * 4096
-"""Bytes at each end of RAM that may be written, and are compared."""
+TURNS = 21
+QUANTUM = 3000
+SEEN = 12 * 4096
+"""Bytes at each end of RAM, and around its middle, that may be written, and are compared."""
 
 
 PATTERN = bytes(n * 11 % 251 for n in range(SEEN))
@@ -44,17 +44,16 @@ class Edge(TranslatedLab):
 
     def outcome(self, va: int, first: int = 0, a5: int = 0) -> tuple[Any, ...]:
         """How the loop ends that begins with a pointer ``va``; with ``first``, so many instructions later."""
-        ends = (0, SIZE - SEEN)
-        for at in ends:
-            self.memory.write(RAM + at, PATTERN)
-        self.memory.write(MIDDLE - PAGE, bytes(2 * PAGE))
+        written = (RAM, MIDDLE - SEEN, MIDDLE, END - SEEN)
+        for at in written:
+            self.memory.write(at, PATTERN)
         hart = self.hart()
         hart.mcause = hart.mtval = hart.mepc = 0
         start = hart.instret
         self.run(CODE, quantum=first, x1=STOP, x2=MIDDLE, x10=1, x11=TURNS, x12=MIDDLE, x13=MIDDLE, x14=0, x15=a5)
         self.run(hart.pc, quantum=QUANTUM, x2=va, x12=va, x13=END - 24)
         trap = hart.mcause, hart.mtval, hart.mepc, hart.instret - start
-        return *trap, list(hart.x[A0 : A5 + 1]), hart.x[SP], [self.memory.read(RAM + at, SEEN) for at in ends]
+        return *trap, list(hart.x[A0 : A5 + 1]), hart.x[SP], [self.memory.read(at, SEEN) for at in written]
 
     def hot(self, a5: int = 0) -> None:
         self.outcome(MIDDLE, 0, a5)
@@ -66,7 +65,7 @@ class Edge(TranslatedLab):
 lab = lab_fixture(Edge)
 
 
-OFFSETS = (*range(-40, 41, 8), -25, -9, -7, -1, 1, 7, 9, 25, -2100, -2056, -2048, -2040, 2040, 2048, 2100)
+OFFSETS = (*range(-40, 41, 8), -168, -105, -25, -9, -7, -1, 1, 7, 9, 25, -2100, -2056, -2048, -2040, 2040, 2048, 2100)
 PLACES = [bound + offset for bound in (RAM, END) for offset in OFFSETS] + [0, 8, -8 % (1 << 64), MIDDLE, MIDDLE + 3]
 
 

@@ -24,7 +24,7 @@ FIRST = 6
 FRAMES = tuple(RAM + 0x8_0000 + n * PAGE for n in (4, 1, 2, 6, 7))
 READ_ONLY = 2
 """Index of one of them; behind the last one nothing is mapped."""
-TURNS = 8
+TURNS = 20
 
 OWN = {
     "reads": load(0, "ld") + load(8, "ld") + load(-1, "lbu") + load(2040, "lw") + load(-2048, "ld") + load(3, "lh"),
