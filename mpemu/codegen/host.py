@@ -85,6 +85,10 @@ class Host(Protocol):
         """LLVM's ordering of a guest's plain load. (A plain store's is monotonic everywhere.)"""
 
     @property
+    def GUEST_NARROW_LOAD(self) -> str:
+        """The same where the value is extended to a register's width: an ordering, or "volatile" (Builder.load)."""
+
+    @property
     def ANY_ALIGNMENT(self) -> bool:
         """What a guest's plain loads and stores become need not be aligned."""
 

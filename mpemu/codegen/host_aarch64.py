@@ -150,7 +150,7 @@ def sync_code(b: Builder, start: str, end: str) -> None:
 
 # -- memory
 ANY_ALIGNMENT = False
-GUEST_LOAD = "acquire"
+GUEST_LOAD = GUEST_NARROW_LOAD = "acquire"
 """The compiler keeps the values of guest code, but not the dependencies in which RVWMO finds an order."""
 
 _ISHLD, _ISHST, _ISH = "9", "10", "11"

@@ -34,6 +34,7 @@ _JMP_REL32 = b"\xe9"
 
 ANY_ALIGNMENT = True
 GUEST_LOAD = "monotonic"
+GUEST_NARROW_LOAD = "volatile"  # LLVM has one instruction that loads and extends, but not for atomic loads
 CANONICAL_NANS = False
 
 DEFAULT = 0x1F80

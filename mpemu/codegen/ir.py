@@ -249,8 +249,12 @@ class Builder:
         return self.value(self.op(f"ptrtoint ptr {pointer} to i64"))
 
     def load(self, pointer: str, width: int = 64, order: str = "", align: int = 0, invariant: bool = False) -> Value:
+        """``order``: an atomic ordering of LLVM's; or "volatile": one access of the host, in program order with all
+        others that are volatile or atomic."""
         align = align or max(width // 8, 1)
         tail = ", !invariant.load !2" if invariant else ""
+        if order == "volatile":
+            return self.value(self.op(f"load volatile i{width}, ptr {pointer}, align {align}"), width)
         if order:
             return self.value(self.op(f"load atomic i{width}, ptr {pointer} {order}, align {align}{tail}"), width)
         return self.value(self.op(f"load i{width}, ptr {pointer}, align {align}{tail}"), width)

@@ -100,7 +100,9 @@ class StepEmitter(RegionEmitter):
         self._context.leave("miss", self._step.at, self._context.retired())
 
     def _read(self, address: Value, width: int) -> Value:
-        order = self.b.module.host.GUEST_LOAD
+        host = self.b.module.host
+        extends = width < 64 and "fd" not in self._step.operands
+        order = host.GUEST_NARROW_LOAD if extends else host.GUEST_LOAD
         return self._access(False, lambda pointer: self.b.load(pointer, width, order), width)
 
     def _write(self, address: Value, value: Value) -> None:
