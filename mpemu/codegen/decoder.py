@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from mpemu.codegen.core import SINK
 from mpemu.codegen.facts import facts
 from mpemu.codegen.ir import Module
+from mpemu.codegen.pool import place_of
 from mpemu.codegen.records import (
     HANDLER,
     IMM,
@@ -255,8 +256,7 @@ def decode_run(h: Native, record: Value) -> None:
 @native
 def own_handler(h: Native, record: Value) -> None:
     """The handler (its offset) of the instruction of a record that leads to a region."""
-    number = (record - h.s.records).udiv(RECORD_PAGE)
-    at = (record - h.s.records - number * RECORD_PAGE) >> 3
+    number, at = place_of(h, record)
     copy = h.s.code_pages + number * CODE_PAGE.size + CODE_PAGE.offset["copy"]
     low = h.get(h.at(copy, at), 16).zext(64)
     high = h.get(h.at(copy, at + 2), 16).zext(64)

@@ -419,7 +419,7 @@ class HandlerEmitter(Core):
 
 
 class RegionEmitter(HandlerEmitter):
-    """A fast form in a region of either tier: what it can't do is left to the interpreter."""
+    """A fast form in a region of any tier: what it can't do is left to the interpreter."""
 
     def pause(self) -> None:
         raise NeedsSlow

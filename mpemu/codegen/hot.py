@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 from mpemu.codegen.blocks import for_each
 from mpemu.codegen.page_hash import HASH_FACTOR
+from mpemu.codegen.pool import is_decoded, place_of
 from mpemu.codegen.records import HANDLER, PAGE_NUMBER, RECORD_PAGE
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.value import Value
@@ -98,18 +99,6 @@ def warm(h: Native, record: Value, points: Value) -> None:
     by_exit = (points == POINTS_PER_EXIT).zext(64)
     with h.when(h.call("request_region", record, rank, by_exit, 0) == 0):
         h.put(heat, 0, 32)
-
-
-def is_decoded(h: Native, record: Value) -> Value:
-    """1 bit: it is one of the pool, not of an instruction that straddles two pages."""
-    return (record - h.s.records).ltu(h.s.record_next * RECORD_PAGE)
-
-
-def place_of(h: Native, record: Value) -> tuple[Value, Value]:
-    """(Page of the pool, page offset) of one of the pool's records."""
-    pool = record - h.s.records
-    number = pool.udiv(RECORD_PAGE)
-    return number, (pool - number * RECORD_PAGE) >> 3
 
 
 def slot_of(record: Value, slots: int) -> Value:

@@ -9,7 +9,7 @@ nearly always; in routines, and outside of generated code, by HART.pc.
 from __future__ import annotations
 
 from mpemu.codegen.ir import Builder, Module
-from mpemu.codegen.records import RECORD_PAGE
+from mpemu.codegen.pool import is_decoded
 from mpemu.codegen.routines import Native
 from mpemu.isa.hart import Isa
 from mpemu.isa.value import Value
@@ -36,8 +36,7 @@ def compile_sampler(module: Module, isa: Isa) -> None:
     h.count("tier_samples", tier)
     with h.when(h.s.samples != 0):
         place = in_region.mux(h.s.rp, record)
-        in_pool = (place - h.s.records).ltu(h.s.record_next * RECORD_PAGE)
-        known = in_pool & (in_region | interpreted)
+        known = is_decoded(h, place) & (in_region | interpreted)
         pc = known.mux((place - h.s.delta).sra(3), h.s.pc)
         sample = h.at(h.s.samples, (h.s.samples_taken & (SAMPLES - 1)) * SAMPLE.size)
         found = {"host": tier.ltu(2).mux(host, ELSEWHERE), "pc": pc, "satp": h.s.satp, "priv": h.s.priv}
