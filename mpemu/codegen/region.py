@@ -30,7 +30,7 @@ from mpemu.codegen.ir import PLACES, Builder, Module
 from mpemu.codegen.records import PAGE_NUMBER, RECORD_PAGE, Variant
 from mpemu.codegen.region_exits import COMPUTED, FAR, RETURN, RegionExits, define_page, entered_at, undisturbed
 from mpemu.codegen.region_memory import RegionMemory
-from mpemu.codegen.region_registers import Registers
+from mpemu.codegen.region_registers import Registers, dirty_registers
 from mpemu.codegen.region_steps import PlaceInRegion, StepEmitter
 from mpemu.codegen.shape import Shape, Source, Step
 from mpemu.codegen.tlb_entries import probe_code
@@ -74,10 +74,9 @@ class RegionContext:
         rank = f"prefix [4 x i32] [i32 0, i32 0, i32 0, i32 {region.kind.rank}]"
         attributes = f'nounwind "no-jump-tables"="true" {rank}' + PLACES * located
         self.b = Builder(module, f"dso_local {CC} i64 @{name}({ARGUMENTS})", attributes)
-        writes = {leader: _writes(region, leader) for leader in region.leaders}
-        self._dirty = _dirty(region, writes)
-        self.x = Registers(self.b, "x", {n for x, _ in writes.values() for n in x})
-        self.f = Registers(self.b, "f", {n for _, f in writes.values() for n in f})
+        self._dirty = dirty_registers(region)
+        self.x = Registers(self.b, "x", {n for x, _ in self._dirty.values() for n in x})
+        self.f = Registers(self.b, "f", {n for _, f in self._dirty.values() for n in f})
         self._blocks = Blocks(region)
         self.labels = {spot: _label(spot) for spot in self._blocks.order}
         bounded = module.host.ANY_ALIGNMENT
@@ -356,34 +355,6 @@ def _label(spot: Spot) -> str:
 
 def _fits(distance: int) -> str:
     return f"%fits{'_' if distance < 0 else ''}{abs(distance)}"
-
-
-Written = tuple[frozenset[int], frozenset[int]]
-"""Integer and floating-point registers."""
-
-
-def _writes(region: Shape, leader: int) -> Written:
-    x, f = set[int](), set[int]()
-    for step in region.block(leader):
-        x.add(step.operands.get("rd", 0))
-        f |= {step.operands["fd"]} if "fd" in step.operands else set()
-    return frozenset(x - {0}), frozenset(f)
-
-
-def _dirty(region: Shape, writes: dict[int, Written]) -> dict[int, Written]:
-    """The registers that may differ from the hart's struct when a block ends."""
-    found = dict(writes)
-    work = list(region.leaders)
-    while work:
-        leader = work.pop()
-        x, f = found[leader]
-        for place in region.successors[leader]:
-            known_x, known_f = found[place]
-            new = (known_x | x, known_f | f)
-            if new != found[place]:
-                found[place] = new
-                work.append(place)
-    return found
 
 
 def region_ir(

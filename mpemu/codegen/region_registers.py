@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mpemu.codegen.ir import Builder
+from mpemu.codegen.shape import Shape
 from mpemu.isa.hart import Operand
 from mpemu.isa.value import Value
 from mpemu.layout import HART
@@ -130,3 +131,31 @@ class Registers:
             entry.line(f"{value.raw} = load i64, ptr {self._place(entry, number)}, align 8")
             if number in self._slots:
                 self._save(entry, self._slots[number], value)
+
+
+Written = tuple[frozenset[int], frozenset[int]]
+"""Integer and floating-point registers."""
+
+
+def dirty_registers(region: Shape) -> dict[int, Written]:
+    """By block: the registers that may differ from the hart's struct when it ends."""
+    found = {leader: _writes(region, leader) for leader in region.leaders}
+    work = list(region.leaders)
+    while work:
+        leader = work.pop()
+        x, f = found[leader]
+        for place in region.successors[leader]:
+            known_x, known_f = found[place]
+            new = (known_x | x, known_f | f)
+            if new != found[place]:
+                found[place] = new
+                work.append(place)
+    return found
+
+
+def _writes(region: Shape, leader: int) -> Written:
+    x, f = set[int](), set[int]()
+    for step in region.block(leader):
+        x.add(step.operands.get("rd", 0))
+        f |= {step.operands["fd"]} if "fd" in step.operands else set()
+    return frozenset(x - {0}), frozenset(f)
