@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mpemu.codegen.core import Core, StateFields
+from mpemu.codegen.facts import facts
 from mpemu.codegen.handlers import RegionEmitter
 from mpemu.codegen.records import Variant, ordering_bits
 from mpemu.codegen.shape import Step
@@ -114,6 +115,8 @@ class StepEmitter(RegionEmitter):
 
     def _access(self, writes: bool, perform: Callable[[str], Value], width: int) -> Value:
         context, operands = self._context, self._step.operands
+        known = facts(context.isa, self.variant).access
+        assert known and (known.writes, known.size * 8) == (writes, width), "an access that bounds.py doesn't know of"
         base, immediate = context.x[operands["rs1"]], operands.get("imm", 0)
         check = context.bounds.checks.get(Spot(self._step.at, context.leader.turn))
         return context.memory.access(operands["rs1"], base, immediate, writes, perform, self._missed, width, check)
