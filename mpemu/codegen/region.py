@@ -212,9 +212,10 @@ class RegionContext:
         self.save(retired)
         wanted = [(register, self.x[register], check) for register, check in self.bounds.unguarded(self.leader, first)]
         go_on = b.label()
-        b.branch_if(undisturbed(b, retired + loop.reserve), go_on, once, True)
+        b.branch_if(undisturbed(b, retired, loop.reserve), go_on, once, True)
         for register, base, check in wanted:
             b.place(go_on)
+            b.keep_apart()
             go_on = b.label()
             b.branch_if(self.memory.fits(register, base, check).raw, go_on, once, True)
         b.place(go_on)

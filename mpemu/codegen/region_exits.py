@@ -180,8 +180,8 @@ def define_page(b: Builder, pc: Value) -> Value:
     return Value("%page", 64, b)
 
 
-def undisturbed(b: Builder, retired: Value) -> Any:
-    """1 bit: no interrupt line that counts, and the slice lasts."""
+def undisturbed(b: Builder, retired: Value, longer: int = 0) -> Any:
+    """1 bit: no interrupt line that counts, and the slice lasts, for ``longer`` more instructions."""
     lines = b.load(b.pointer("%st", HART.offset["lines"]), order="monotonic")
     due = lines & b.load(b.pointer("%st", HART.offset["line_mask"]))
-    return ((due == 0) & retired.lt(0)).raw
+    return ((due == 0) & retired.lt(-longer)).raw
