@@ -160,6 +160,8 @@ class Shape:
                 if step.behind >> PAGE_SHIFT != at >> PAGE_SHIFT:  # the interpreter looks around at the end of a page
                     leaders.add(step.behind)
                 at = step.behind
+            else:  # met what another way has found, perhaps behind a jump into an instruction: no step is in two blocks
+                leaders.add(at)
 
     def _follow(self, step: Step) -> tuple[int, ...]:
         """Where the end of a block leads to, nearest first."""

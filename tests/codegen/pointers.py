@@ -10,7 +10,7 @@ from random import Random
 from tests.codegen.lab import A0, A1, A2, A3, A4, asm
 from tests.codegen.paged_program import RA, RETURN, adds, call
 
-SP, A5, T2 = 2, 15, 28
+SP, T1, A5, T2 = 2, 6, 15, 28
 FUNCTION = 0x100
 
 
@@ -29,6 +29,16 @@ def unless_zero(register: int, body: bytes) -> bytes:
 FRAME = adds(SP, -32) + store(24, base=SP) + store(0, base=SP) + load(24, base=SP) + adds(SP, 32)
 INNER = adds(A5, 3) + load(0) + adds(A5, -1) + asm("bne", rs1=A5, rs2=0, imm=-12)
 WIDE = load(-2048) + load(2040) + adds(A2, 2040) + load(2040) + adds(A2, -2040)
+INTO_LUI = (0x6218 << 16 | T1 << 7 | 0x37).to_bytes(4, "little")
+"""lui t1, 0x62180, whose second half is c.ld a4, 0(a2)."""
+
+
+def perhaps_into(register: int) -> bytes:
+    """Behind this, :data:`INTO_LUI` is executed from its middle on if the register is 0."""
+    return asm("beq", rs1=register, rs2=0, imm=6)
+
+
+LOOPS = (asm("addi", rd=A5, rs1=0, imm=20) + asm("addi", rd=T2, rs1=0, imm=5), unless_zero(A2, adds(A2, 8)), load(0))
 BODIES = {
     "up": load(0) + adds(A2, 8),
     "up by bytes": load(0, "lbu") + store(1, "sb") + adds(A2, 1),
@@ -60,6 +70,19 @@ BODIES = {
     "far away": adds(A2, 2040) * 3 + load(2040) + adds(A2, -2040) * 3 + adds(A2, 8),
     "a loop in it": INNER + store(8) + adds(A2, 8),
     "a call": call(FUNCTION, RA) + adds(A2, 8),
+    "into an instruction": asm("andi", rd=A5, rs1=A1, imm=2)
+    + asm("bne", rs1=A5, rs2=0, imm=24)
+    + asm("andi", rd=A5, rs1=A1, imm=1)
+    + perhaps_into(A5)
+    + INTO_LUI
+    + load(0),
+    "a loop behind a loop": LOOPS[0]
+    + LOOPS[1]
+    + adds(A5, -1)
+    + asm("bne", rs1=A5, rs2=0, imm=-len(LOOPS[1]) - 4)
+    + LOOPS[2]
+    + adds(T2, -1)
+    + asm("bne", rs1=T2, rs2=0, imm=-len(LOOPS[2]) - 4),
     "what it loads": store(0) + asm("sd", rs1=A2, rs2=A2, imm=0) + asm("ld", rd=A2, rs1=A2, imm=0) + adds(A2, 8),
     "by x0": unless_zero(A1, load(0)) + asm("ld", rd=A4, rs1=0, imm=-8) + adds(A2, 8),
 }
@@ -93,7 +116,9 @@ def random_body(random: Random) -> bytes:
         parts = b""
         for _ in range(random.randrange(1, 5)):
             what = random.random()
-            if depth and what < 0.2:
+            if what < 0.05:
+                parts += asm("andi", rd=A4, rs1=A0, imm=random.choice((1, 2, 4))) + perhaps_into(A4) + INTO_LUI
+            elif depth and what < 0.2:
                 parts += asm("andi", rd=A4, rs1=A0, imm=random.choice((1, 2, 4))) + unless_zero(A4, some(depth - 1))
             elif depth and what < 0.4:
                 counter = T2 + depth
