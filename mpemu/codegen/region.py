@@ -191,7 +191,10 @@ class RegionContext:
     def _fall_through(self, step: Step) -> None:
         """The block ends behind ``step``, which does not jump."""
         crosses = step.at >> PAGE_SHIFT != step.behind >> PAGE_SHIFT
+        known = self.x.state(), self.f.state()
         self.go(step.behind, self.retired(), look=crosses)
+        self.x.restore(known[0])  # a branch may have led to the next block, which has not read what was read here
+        self.f.restore(known[1])
 
     def go(self, target: int, retired: Value, look: bool) -> None:
         """Continue at ``target`` with the count ``retired``, after a look for interrupts and the end of the slice."""
