@@ -168,8 +168,8 @@ class Builder:
             self.terminated = True
 
     def keep_apart(self) -> None:
-        """In a block that only compares: LLVM shall not make one branch of this one and the one before."""
-        self.line('call void asm sideeffect "", ""()')
+        """In a block that only compares: LLVM shall not make one branch of this one and the one before. (No code.)"""
+        self.line('fence syncscope("singlethread") acq_rel')
 
     def branch(self, label: str) -> None:
         self.terminate(f"br label %{label}")
