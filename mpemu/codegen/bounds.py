@@ -143,6 +143,8 @@ class Bounds:
         self._flow = {
             leader: [_effect(isa, step, one, bounded) for step in self._steps(leader)] for leader in region.leaders
         }
+        places = [effect.at for effects in self._flow.values() for effect in effects]
+        assert len(places) == len({*places}), "a step is in two blocks"  # what one knows the other doesn't
         self.stores = any(effect.writes for effects in self._flow.values() for effect in effects)
         _, self._wanted = self._ahead([Spot(leader) for leader in region.leaders])
         ahead: dict[Spot, Spans] = {}
@@ -162,7 +164,9 @@ class Bounds:
         self.checks: dict[Spot, Check] = {}
         self.moves: dict[Spot, tuple[int, int]] = {}
         self._find_known()
-        while self._guard_what_stays(ahead) or self._drop_strangers():
+        if self._guard_what_stays(ahead):
+            self._find_known()
+        while self._drop_strangers():
             self._find_known()
 
     def unguarded(self, leader: Spot, target: Spot) -> Iterator[tuple[int, Check]]:
@@ -230,7 +234,8 @@ class Bounds:
         """By block of ``scope``; and what each access, by its place, wants to be compared."""
         found: dict[Spot, Spans] = {}
         by_access: dict[int, Span] = {}
-        for leader in [*reversed(scope), *reversed(scope)]:  # once around a loop
+        around = 1 if scope[0].turn else 2  # once more around a loop; copies are its turns already
+        for leader in [*reversed(scope)] * around:
             spans: dict[int, Span] = {}
             widest = self._widest_of_turns if leader.turn else self._widest
             for place in self._blocks.ways(leader):

@@ -18,7 +18,7 @@ from mpemu.unit import OPTIMISED
 
 MOST_TURNS = 8
 MOST_INSNS = 64
-"""Guest instructions in all turns together."""
+"""Guest instructions in all turns of a loop together; in copies of a region's loops, unless it has more itself."""
 
 
 class Spot(NamedTuple):
@@ -52,10 +52,13 @@ class Blocks:
         self._region = region
         self.unrolled: dict[int, Loop] = {}
         self._loop_of: dict[int, Loop] = {}
+        room = max(MOST_INSNS, len(region.steps))
         for loop in _innermost(region) if region.kind.tier == OPTIMISED else ():
-            if loop.turns > 1 and self._loop_of.keys().isdisjoint(loop.blocks):
+            size = loop.turns * loop.size
+            if loop.turns > 1 and size <= room and self._loop_of.keys().isdisjoint(loop.blocks):
                 self.unrolled[loop.head] = loop
                 self._loop_of.update(dict.fromkeys(loop.blocks, loop))
+                room -= size
         self.order: list[Spot] = []
         for leader in region.leaders:
             self.order.append(Spot(leader))
@@ -84,7 +87,8 @@ class Blocks:
         return Spot(place, spot.turn + (place == loop.head))
 
     def ways(self, spot: Spot) -> Iterator[Spot]:
-        """What follows, without the ways between a loop and its copies: a loop that isn't unrolled, or is endless."""
+        """What follows, without the ways between a loop and its copies: as if the loop were not unrolled; and as if its
+        copies were a loop of their own, which goes on with the first behind the last."""
         for place in self._region.successors[spot.at]:
             yield Spot(place, 1) if spot.turn and self.again(spot, place) else self.follow(spot, place)
 
@@ -101,7 +105,7 @@ def _innermost(region: Shape) -> Iterator[Loop]:
     for head in region.leaders:
         back = [before for before in region.predecessors[head] if before >= head]
         if len(back) != 1:
-            continue
+            continue  # no loop, or several
         ahead = _reached(head, region.successors, head, back[0])
         blocks = sorted(ahead & _reached(back[0], region.predecessors, head, back[0]))
         is_innermost = all(

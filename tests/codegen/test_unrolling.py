@@ -43,6 +43,13 @@ def test_small_loops_are_unrolled() -> None:
     assert turns(loop(adds(A0, 1)) + loop(adds(A0, 2) + adds(A0, 3))) == {0: MOST_TURNS, 12: MOST_TURNS}
 
 
+def test_there_are_not_many_more_instructions_than_without() -> None:
+    small = loop(adds(A0, 1))
+    most = MOST_TURNS * len(small) // 4
+    assert len(turns(small * 2)) == MOST_INSNS // most
+    assert len(turns(small * 50)) == 50 * len(small) // 4 // most
+
+
 @pytest.mark.parametrize(
     "code",
     [
