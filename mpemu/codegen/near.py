@@ -127,6 +127,7 @@ def send_line(h: Native, index: Value, line: Value, value: Value) -> None:
     h.put(h.b.pointer(h.hart("lines", base=other), line), value.lo(8), order="seq_cst")
     with h.when(other != h.b.from_pointer("%st")):
         h.count("ipis")
+        h.s.spins = 0  # who sends does not only wait: the next wait is another one
         h.call("wake", other)
 
 
