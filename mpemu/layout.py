@@ -177,6 +177,8 @@ CODE_PAGES_SIZE = JUMPS_START + JUMPS * JUMP.size
 # Translation: vCPUs ask for regions, the translator publishes them (codegen/hot.py has the protocol).
 HEAT = 4096
 """Counters of a hart for the points of places, hashed by record; a power of two."""
+OWN_HANDLERS = 64
+"""Places of which a hart remembers the instruction's own handler, hashed by record; a power of two."""
 HOLD_UPS = 16
 """Places of a hart at which regions were held up, hashed by record (codegen/refit.py); a power of two."""
 POINTS_PER_SAMPLE, POINTS_PER_EXIT = 64, 1
@@ -357,6 +359,9 @@ HART = Struct(
         Item("left_page", "u64", "hart", "virtual address of the page of `rp`, if the region led to code without one"),
         Item("left_jump", "u64", "hart", "that of the jalr by which the region was left, if it often is"),
         Item("heat", "u32", "hart", "points by hashed record", HEAT),
+        # the instructions' own handlers, where records lead to regions, by hashed record (codegen/decoder.py)
+        Item("own_record", "u64", "hart", "the record", OWN_HANDLERS),
+        Item("own_handler", "u32", "hart", "its instruction's handler, as an offset", OWN_HANDLERS),
         # regions that were refused, or left for accesses that they can't do, by hashed record (codegen/refit.py)
         Item("held_record", "u64", "hart", "the record by which it was entered", HOLD_UPS),
         Item("held_times", "u64", "hart", "how often in a row", HOLD_UPS),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mpemu.codegen.core import SINK
 from mpemu.codegen.facts import facts
 from mpemu.codegen.ir import Module
-from mpemu.codegen.pool import place_of
+from mpemu.codegen.pool import place_of, slot_of
 from mpemu.codegen.records import (
     HANDLER,
     IMM,
@@ -34,7 +34,7 @@ from mpemu.isa.hart import Operand, Routine
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import COMPRESSED, INSNS, Compressed, Field, Insn, Pattern
 from mpemu.isa.value import Value
-from mpemu.layout import CODE_PAGE, PAGE
+from mpemu.layout import CODE_PAGE, OWN_HANDLERS, PAGE
 
 NOWHERE = 1 << 32
 """As page offset: the record is not on a page, no jump from it is near."""
@@ -256,6 +256,10 @@ def decode_run(h: Native, record: Value) -> None:
 @native
 def own_handler(h: Native, record: Value) -> None:
     """The handler (its offset) of the instruction of a record that leads to a region."""
+    slot = slot_of(record, OWN_HANDLERS)
+    known = h.hart("own_handler", slot)
+    with h.when(h.get(h.hart("own_record", slot)) == record):
+        h.ret(h.get(known, 32).zext(64))
     number, at = place_of(h, record)
     copy = h.s.code_pages + number * CODE_PAGE.size + CODE_PAGE.offset["copy"]
     low = h.get(h.at(copy, at), 16).zext(64)
@@ -266,7 +270,10 @@ def own_handler(h: Native, record: Value) -> None:
     distance = h.get(h.at(scratch, IMM)).sra(3)
     with h.when(spin != 0), h.when(h.call("is_spin_loop", copy, at, distance) != 0):
         handler.set(spin)
-    h.ret(handler_offset(h, handler.get()))
+    found = handler_offset(h, handler.get())
+    h.put(h.hart("own_record", slot), record)
+    h.put(known, found)
+    h.ret(found)
 
 
 @native

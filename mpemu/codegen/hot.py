@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 from mpemu.codegen.blocks import for_each
 from mpemu.codegen.page_hash import HASH_FACTOR
-from mpemu.codegen.pool import is_decoded, place_of
+from mpemu.codegen.pool import is_decoded, place_of, slot_of
 from mpemu.codegen.records import HANDLER, PAGE_NUMBER, RECORD_PAGE
 from mpemu.codegen.routines import Native, native
 from mpemu.isa.value import Value
@@ -99,11 +99,6 @@ def warm(h: Native, record: Value, points: Value) -> None:
     by_exit = (points == POINTS_PER_EXIT).zext(64)
     with h.when(h.call("request_region", record, rank, by_exit, 0) == 0):
         h.put(heat, 0, 32)
-
-
-def slot_of(record: Value, slots: int) -> Value:
-    """Of a table with ``slots`` slots, a power of two, that is hashed by record."""
-    return ((record >> 4) ^ (record >> 16)) & (slots - 1)
 
 
 def rank_of(h: Native, handler: Value) -> Value:

@@ -17,3 +17,8 @@ def place_of(h: Native, record: Value) -> tuple[Value, Value]:
     pool = record - h.s.records
     number = pool.udiv(RECORD_PAGE)
     return number, (pool - number * RECORD_PAGE) >> 3
+
+
+def slot_of(record: Value, slots: int) -> Value:
+    """Of a table with ``slots`` slots, a power of two, that is hashed by record."""
+    return ((record >> 4) ^ (record >> 16)) & (slots - 1)

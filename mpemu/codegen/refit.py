@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mpemu.codegen.blocks import for_each
-from mpemu.codegen.hot import is_windowed, page_number, region_place, regions_of, slot_of
-from mpemu.codegen.pool import is_decoded, place_of
+from mpemu.codegen.hot import is_windowed, page_number, region_place, regions_of
+from mpemu.codegen.pool import is_decoded, place_of, slot_of
 from mpemu.codegen.records import HANDLER
 from mpemu.codegen.region_jumps import is_often
 from mpemu.codegen.routines import Native, native

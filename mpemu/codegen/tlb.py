@@ -21,6 +21,7 @@ from mpemu.layout import (
     HART,
     ITLB_ENTRIES,
     ITLB_ENTRY,
+    OWN_HANDLERS,
     PAGE,
     PAGE_SHIFT,
     REGIME,
@@ -188,6 +189,7 @@ def code_page(h: Native, host: Value, page: Value) -> None:
     h.put(source, host)
     copy_page(h, h.at(copy), host)
     fill_block(h, h.at(descriptor, CODE_PAGE.offset["reached"]), REACHED_SIZE, 0)
+    fill_block(h, h.hart("own_record"), 8 * OWN_HANDLERS, 0)  # those of this page: what its records were is gone
     with h.when(number.ltu(h.s.record_high)):
         fill_block(h, h.at(records), RECORD_PAGE, 0)
     with h.otherwise():  # never used: zeros that need not even be in memory yet

@@ -152,6 +152,21 @@ def test_the_function_rewrites_its_caller(stage: Stage) -> None:
             stage.translate(CALLER, CALLEE)
 
 
+def test_an_access_that_regions_leave_alone_is_rewritten(stage: Stage) -> None:
+    """Across two pages: the interpreter does it by a handler that the hart remembers, as the record has a region's."""
+    across = DATA + PAGE - 4
+    load, store = asm("ld", rd=A2, rs1=A3, imm=0), asm("sd", rs1=A3, rs2=A2, imm=0)
+    for n in range(6):
+        stage.memory.write(CALLEE, (load, store)[n % 2] + adds(1) + RETURN)
+        stage.fence_i()
+        for _ in range(2):
+            stage.store(across, 5)
+            hart = stage.loop(x12=7, x13=across)
+            assert (hart.x[A0], hart.x[A2], stage.load(across)) == (TURNS, *((5, 5), (7, 7))[n % 2])
+            stage.translate(CALLER, CALLEE)
+            assert CALLEE in stage.translated([CALLEE])
+
+
 def test_data_beside_code(stage: Stage) -> None:
     """The function counts in its own page: no instruction changes, with and without FENCE.I."""
     count = asm("ld", rd=A4, rs1=A3, imm=0) + asm("addi", rd=A4, rs1=A4, imm=1) + asm("sd", rs1=A3, rs2=A4, imm=0)
