@@ -188,7 +188,8 @@ HEAT_ROUND = 4096 * POINTS_PER_SAMPLE
 REQUESTS, REGION_PAGES, MAX_REGIONS = 64, 2048, 16384
 REGIONS_SIZE = 64 << 20
 """Bytes of memory for the code of regions."""
-REGION_EXITS = ("interpreter", "slow instruction", "miss", "poll", "unknown page", "unfit")
+REFUSED = "unfit"
+REGION_EXITS = ("interpreter", "slow instruction", "miss", "poll", "unknown page", REFUSED)
 """Where regions lead to, if not to another region: code without one, an instruction left to the interpreter, one
 that needed more than the fast form (a TLB miss, say), the look around at a back edge that found something, a page that
 the ITLB lacks; and regions that were not entered since what they depend on is not so."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mpemu.layout import REGION_EXITS, REGION_VISIT, TIERS
+from mpemu.layout import REFUSED, REGION_EXITS, REGION_VISIT, TIERS
 from mpemu.memory import MachineMemory
 from mpemu.vcpu.exits import ExitReason
 
@@ -41,7 +41,7 @@ class HartStatistics:
     region_instructions: int
     """Retired in regions, of ``instructions``."""
     region_exits: dict[str, int]
-    """What visits ended with, if not with another region: see layout.REGION_EXITS."""
+    """What visits ended with, if not with another region: see layout.REGION_EXITS. Those with REFUSED were none."""
 
     tier_samples: dict[str, int]
     """Samples of the CPU time of the hart's process by layout.TIERS, all zero where there is only one tier. (In
@@ -50,7 +50,7 @@ class HartStatistics:
     @property
     def regions_chained(self) -> int:
         """Visits that ended with another region."""
-        return max(0, self.region_visits - sum(n for why, n in self.region_exits.items() if why != "unfit"))
+        return max(0, self.region_visits - sum(n for why, n in self.region_exits.items() if why != REFUSED))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mpemu.addresses import NS_PER_TICK
-from mpemu.layout import TIERS
+from mpemu.layout import REFUSED, TIERS
 from mpemu.statistics import quantile, share
 
 if TYPE_CHECKING:
@@ -87,12 +87,13 @@ def translation_lines(statistics: MachineStatistics) -> Iterator[str]:
     mean = sum(hart.region_instructions for hart in statistics.harts) / visits
     reasons = {reason for hart in statistics.harts for reason in hart.region_exits}
     exits = {reason: sum(hart.region_exits.get(reason, 0) for hart in statistics.harts) for reason in reasons}
+    refused = exits.pop(REFUSED, 0)
     ends = "".join(
         f", {reason} {share(number, visits):.1%}" for reason, number in sorted(exits.items(), key=lambda e: -e[1])
     )
     yield (
         f"regions: {statistics.translated_share:.1%} of all instructions, {visits:,} visits of {mean:,.0f}; "
-        f"they led to: a region {statistics.chained_share:.1%}{ends}"
+        f"they led to: a region {statistics.chained_share:.1%}{ends}; {refused:,} entries refused"
     )
 
 

@@ -54,7 +54,7 @@ def test_with_translation(statistics: MachineStatistics) -> None:
     found = replace(statistics, translation=translation)
     text = shown(found)
     assert "3 regions of 120 instructions made in 1.50 s of CPU, 4 from the cache" in text
-    assert "40.0% of all instructions" in text and "a region 80.0%" in text and "miss 20.0%" in text
+    assert "40.0% of all instructions" in text and "a region 80.0%" in text and "miss 20.0%; 10 entries refused" in text
     content = json.loads(json.dumps(found.as_dict()))
     assert content["translated_share"] == 0.4 and content["chained_share"] == 0.8
     assert content["harts"][0]["poll_distance"][:5] == [98, 0, 0, 0, 2]
