@@ -179,8 +179,11 @@ def list_pages(h: Native, target: Value, here: Value) -> None:
 
 
 @native
-def use_region(h: Native, number: Value, index: Value) -> None:
-    """Put region ``index`` into the records of the pool's page ``number``, wherever it can be entered."""
+def use_region(h: Native, number: Value, index: Value, older: Value) -> None:
+    """Put region ``index`` into the records of the pool's page ``number``, wherever it can be entered and none of a
+    higher rank is. Of the same rank the one that was published first stays, whenever a hart sees them: as it was made
+    when nothing else was there, it is made for what runs most. ``older``: 1 if it is older than those that are there.
+    """
     entry = _shared(h, "regions", index * REGION_ENTRY.size)
     places, count, page, rank = (
         h.get(h.b.pointer(entry, REGION_ENTRY.offset[name]), 32).zext(64)
@@ -197,7 +200,7 @@ def use_region(h: Native, number: Value, index: Value) -> None:
         present = h.get(handler, 32).zext(64)
         worse = h.local(present.ltu(h.s.regions_start), 1)
         with h.when(~worse.get()):
-            worse.set(rank_of(h, present).ltu(rank))
+            worse.set(rank_of(h, present).ltu(rank + older))
         with h.when(worse.get()):
             h.put(handler, code)
 
@@ -265,7 +268,7 @@ def use_new_regions(h: Native) -> None:
 
         def match(number: Value) -> None:
             with h.when(h.get(page_number(h, number), 32) == page + 1):
-                h.call("use_region", number, index)
+                h.call("use_region", number, index, 0)
 
         for_each(h, h.s.record_next, match)
 
@@ -283,6 +286,6 @@ def use_known_regions(h: Native, number: Value) -> None:
     def match(page: Value) -> None:
         with h.when(h.get(_shared(h, "page_hash", page << 3)) == mine), h.when(_same(h, number, page)):
             h.put(page_number(h, number), (page + 1).lo(32), 32)
-            regions_of(h, page, lambda index, entry: h.call("use_region", number, index))
+            regions_of(h, page, lambda index, entry: h.call("use_region", number, index, 1))
 
     for_each(h, h.s.translated_pages_seen, match)

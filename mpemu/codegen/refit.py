@@ -43,7 +43,7 @@ def _use_best(h: Native, record: Value, fits: Callable[[Value], Value]) -> Value
                 best.set(rank)
                 code_of_best.set(code.zext(64))
 
-        with h.when(fits(rank) & rank.gtu(best.get())):  # of the same rank the newest is the first
+        with h.when(fits(rank) & rank.geu(best.get())):  # of the same rank the oldest is the last
             for_each(h, count, compare)
 
     with h.when(page != 0):

@@ -1,0 +1,44 @@
+"""Which of several regions a hart enters where they overlap: the first of the best, whenever it sees them."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+
+from tests.codegen.lab import A0, A1, asm
+from tests.codegen.native_hart import RAM
+from tests.codegen.translated import TranslatedLab, lab_fixture
+
+START = RAM + 0x2_0000
+LOOP = START + 8
+CODE = (
+    asm("addi", rd=A0, rs1=0, imm=9)
+    + asm("addi", rd=A1, rs1=0, imm=0)
+    + asm("add", rd=A1, rs1=A1, rs2=A0)
+    + asm("addi", rd=A0, rs1=A0, imm=-1)
+    + asm("bne", rs1=A0, rs2=0, imm=-8)
+)
+"""Something with a loop in it: its region can be entered at the loop, too."""
+
+lab = lab_fixture(TranslatedLab, by_tier=True)
+
+
+def entered(lab: TranslatedLab, address: int) -> int:
+    """The handler of the record there."""
+    return ctypes.c_uint32.from_address(lab.record(address)).value
+
+
+@pytest.mark.parametrize("first", [LOOP, START], ids=["loop", "start"])
+def test_the_first_region_stays(lab: TranslatedLab, first: int) -> None:
+    """For a hart that was there when they were made, and for one that finds both when it decodes the page."""
+    lab.place(START, CODE)
+    assert lab.done(START).x[A1] == 45
+    assert lab.translate(first) == 1
+    before = entered(lab, LOOP)
+    assert before >= lab.blob.regions_start
+    lab.translate(START, LOOP)
+    assert entered(lab, START) >= lab.blob.regions_start
+    assert entered(lab, LOOP) == before
+    lab.restart()
+    assert entered(lab, LOOP) == before
