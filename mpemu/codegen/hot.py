@@ -36,6 +36,8 @@ from mpemu.layout import (
     PAGE,
     PAGE_SHIFT,
     POINTS_PER_EXIT,
+    POINTS_PER_QUICK_EXIT,
+    POINTS_PER_SAMPLE,
     REGIME,
     REGION_ENTRY,
     REGION_PAGES,
@@ -44,7 +46,7 @@ from mpemu.layout import (
     REQUESTS,
     TRANSLATOR,
 )
-from mpemu.unit import GENERATIONS, MAX_DISTANCE, OPTIMISED, Kind
+from mpemu.unit import CAREFUL, GENERATIONS, MAX_DISTANCE, OPTIMISED, Kind
 
 RANK_SIZE = 4
 """Bytes in front of a region's code that hold its rank."""
@@ -96,9 +98,19 @@ def warm(h: Native, record: Value, points: Value) -> None:
         h.ret(0)
     windowed = has_window & (tier.get() == OPTIMISED)
     rank = ((tier.get() << 1) + windowed.zext(64)) * GENERATIONS
-    by_exit = (points == POINTS_PER_EXIT).zext(64)
+    by_exit = (points != POINTS_PER_SAMPLE).zext(64)
     with h.when(h.call("request_region", record, rank, by_exit, 0) == 0):
         h.put(heat, 0, 32)
+
+
+@native
+def warm_behind(h: Native, record: Value) -> None:
+    """The region that was entered at HART.rp leads to ``record``, which has none."""
+    handler = h.get(h.at(h.s.rp, HANDLER), 32).zext(64)
+    points = h.local(POINTS_PER_QUICK_EXIT)
+    with h.when(handler.geu(h.s.regions_start)), h.when(rank_of(h, handler).geu(Kind(CAREFUL).rank)):
+        points.set(POINTS_PER_EXIT)
+    h.call("warm", record, points.get())
 
 
 def rank_of(h: Native, handler: Value) -> Value:

@@ -43,7 +43,7 @@ from mpemu.isa.hart import ROUTINES, Routine
 from mpemu.isa.profiles import IsaSpec
 from mpemu.isa.registry import COMPRESSED, INSNS, Insn
 from mpemu.isa.value import Value
-from mpemu.layout import HART, POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGION_EXITS
+from mpemu.layout import HART, POINTS_PER_SAMPLE, REGION_EXITS
 
 FIRST_SECTION = ".text.first"
 """The section that the linker puts at offset 0, so that a zeroed record means "not decoded"."""
@@ -174,7 +174,7 @@ def _h_slice(h: _Special) -> None:
 def _h_leave(h: _Special) -> None:
     """A region leads to code that has none."""
     h.left_region("interpreter")
-    h.call("warm", h.b.from_pointer("%rp"), POINTS_PER_EXIT)
+    h.call("warm_behind", h.b.from_pointer("%rp"))
     offset = h.b.load("%rp", 32).zext(64)
     h.tail(h.b.pointer("%tbl", offset), "%rp", "%cnt")
 

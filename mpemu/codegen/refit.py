@@ -61,11 +61,12 @@ def refit(h: Native, record: Value) -> None:
     before = h.get(heat, 32).zext(64)
     after = (before + POINTS_PER_EXIT) & (HEAT_ROUND - 1)
     h.put(heat, after.lo(32), 32)
-    with h.when(((after & (POINTS_PER_SAMPLE - 1)) != 0) | ~is_decoded(h, record)):
+    was, now = before.udiv(POINTS_PER_SAMPLE), after.udiv(POINTS_PER_SAMPLE)
+    with h.when((was == now) | ~is_decoded(h, record)):
         h.ret(0)
     with h.when(_use_best(h, record, lambda rank: ~is_windowed(rank))):
         h.ret(1)
-    with h.when((after & (HEAT_ROUND // 4 - 1)) == POINTS_PER_SAMPLE):
+    with h.when((now & (HEAT_ROUND // POINTS_PER_SAMPLE // 4 - 1)) == 1):
         h.call("request_region", record, Kind(OPTIMISED).rank, 0, 0)
 
 

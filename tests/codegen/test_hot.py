@@ -1,4 +1,4 @@
-"""Which of several regions a hart enters where they overlap: the first of the best, whenever it sees them."""
+"""What becomes hot, and which of several regions a hart enters where they overlap."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ctypes
 
 import pytest
 
+from mpemu.layout import HEAT, POINTS_PER_EXIT, POINTS_PER_QUICK_EXIT, POINTS_PER_SAMPLE
+from mpemu.unit import QUICK
 from tests.codegen.lab import A0, A1, asm
 from tests.codegen.native_hart import RAM
 from tests.codegen.translated import TranslatedLab, lab_fixture
@@ -42,3 +44,18 @@ def test_the_first_region_stays(lab: TranslatedLab, first: int) -> None:
     assert entered(lab, LOOP) == before
     lab.restart()
     assert entered(lab, LOOP) == before
+
+
+def test_what_an_optimised_region_leads_to_is_hot_sooner(lab: TranslatedLab) -> None:
+    """Than what a quick one leads to, though not as soon as where samples are."""
+    left = START + 0x100
+    lab.place(START, asm("addi", rd=A0, rs1=0, imm=1), asm("bne", rs1=A1, rs2=0, imm=left - START - 4))
+    lab.place(left, asm("addi", rd=A0, rs1=0, imm=2))
+    assert lab.done(START, x11=0).x[A0] == 1
+    assert lab.translate(START) == 1 and left not in lab.translated([left])
+    lab.hart().hotness = POINTS_PER_SAMPLE
+    lab.hart().heat[:] = [0] * HEAT
+    for _ in range(3):
+        assert lab.done(START, x11=1).x[A0] == 2
+    points = POINTS_PER_QUICK_EXIT if lab.hart().first_tier == QUICK else POINTS_PER_EXIT
+    assert sum(lab.hart().heat) % POINTS_PER_SAMPLE == 3 * points  # and a sample where each run ended

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mpemu.isa.privileged import MPP_SHIFT, MPRV, Cause, Mode
-from mpemu.layout import POINTS_PER_SAMPLE, REGIME, REGION_EXITS
+from mpemu.layout import POINTS_PER_EXIT, POINTS_PER_SAMPLE, REGIME, REGION_EXITS
 from tests.codegen.lab import A0, A1, A2, A3, A4, RWX, SV39, A, R, V, W, asm, pte
 from tests.codegen.native_hart import RAM
 from tests.codegen.pmp import ALL_ADDRESSES, EVERYTHING, NOTHING, READS
@@ -185,10 +185,11 @@ def test_the_same_code_without_a_window(lab: Windows) -> None:
     lab.store(MIDDLE + 8, pte(leaf, V))
     lab.store(leaf, pte(DATA, RWX))
     lab.hart().satp = SV39 | ROOT >> 12
-    for _ in range(POINTS_PER_SAMPLE):
+    enough = POINTS_PER_SAMPLE // POINTS_PER_EXIT
+    for _ in range(enough):
         assert lab.sum(va, Mode.S) == TURNS
         lab.serve()
-    assert lab.refused() >= POINTS_PER_SAMPLE
+    assert lab.refused() >= enough
     assert [unit.kind.windowed for unit in lab.units if unit.code] == [True, False]
     before = lab.refused()
     assert lab.sum(va, Mode.S) == lab.sum(DATA) == TURNS
