@@ -185,6 +185,8 @@ POINTS_PER_SAMPLE, POINTS_PER_EXIT, POINTS_PER_QUICK_EXIT = 512, 8, 1
 """Points for a place where a slice ended, and for one without a region that an optimised or a quick region leads to. A
 sample stands for 8,192 instructions, some 8 us. To leave a quick region costs 20 ns, an optimised one several times as
 much."""
+KNOWN_GUEST = 64
+"""Regions from the cache in use that make a guest a known one: what was not hot enough before hardly is now."""
 HEAT_ROUND = 4096 * POINTS_PER_SAMPLE
 """Points after which a place begins again with none."""
 REQUESTS, REGION_PAGES, MAX_REGIONS = 64, 2048, 16384
@@ -257,6 +259,7 @@ REGION_ENTRY = Struct(
         ),
         Item("count", "u32", "translator", "elements of that"),
         Item("rank", "u32", "translator", "Kind.rank of unit.py"),
+        Item("cached", "u32", "translator", "1: it comes from the cache on disk"),
     ),
     8,
 )
@@ -356,6 +359,8 @@ HART = Struct(
         Item("first_tier", "u64", "build", "tier of unit.py that is asked for first"),
         Item("hotness_2", "u64", "build", "points that make a place worth an optimised region"),
         Item("hotness", "u64", "build", "points that make a place hot"),
+        Item("hotness_known", "u64", "build", "the same once `cached_regions` is KNOWN_GUEST"),
+        Item("cached_regions", "u64", "hart", "regions from the cache that were put into records"),
         Item("code_synced", "u64", "hart", "handler offset below which this hart may execute what others have written"),
         Item("regions_seen", "u64", "hart", "regions of TRANSLATOR that were looked at"),
         Item("translated_pages_seen", "u64", "hart", "the same of its pages"),

@@ -32,6 +32,7 @@ from mpemu.layout import (
     HEAT_ROUND,
     ITLB_ENTRIES,
     ITLB_ENTRY,
+    KNOWN_GUEST,
     MAX_REGIONS,
     PAGE,
     PAGE_SHIFT,
@@ -79,7 +80,8 @@ def warm(h: Native, record: Value, points: Value) -> None:
     with h.when((h.s.translator == 0) | ~is_decoded(h, record)):
         h.ret(0)
     handler = h.get(h.at(record, HANDLER), 32).zext(64)
-    enough, tier = h.local(h.s.hotness), h.local(h.s.first_tier)
+    is_known = h.s.cached_regions.geu(KNOWN_GUEST)
+    enough, tier = h.local(is_known.mux(h.s.hotness_known, h.s.hotness)), h.local(h.s.first_tier)
     has_window = h.get(h.at(h.s.regime, REGIME.offset["window_bare"])) != 0
     with h.when(handler.geu(h.s.regions_start)):
         # what is optimised, but for any regime, is worth being made for a window, too
@@ -202,6 +204,7 @@ def use_region(h: Native, number: Value, index: Value, older: Value) -> None:
         for name in ("places", "count", "page", "rank")
     )
     h.put(_shared(h, "page_used", page & (REGION_PAGES - 1)), 1, 8)
+    h.s.cached_regions = h.s.cached_regions + h.get(h.b.pointer(entry, REGION_ENTRY.offset["cached"]), 32).zext(64)
 
     def use(i: Value) -> None:
         offset, code = region_place(h, places, i)

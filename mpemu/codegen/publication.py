@@ -83,8 +83,8 @@ class Publication:
         used: int = self.view.code_used
         return -(-used // unit.alignment) * unit.alignment
 
-    def publish(self, unit: Unit) -> None:
-        """Let harts find a unit that has code and for which there is room."""
+    def publish(self, unit: Unit, cached: bool = False) -> None:
+        """Let harts find a unit that has code and for which there is room. ``cached``: it comes from the cache."""
         view, start = self.view, self._place(unit)
         view.code_used = start + _size(unit)
         digests = [digest for _, digest in unit.dependencies]
@@ -104,7 +104,7 @@ class Publication:
         entry.page, entry.next = pages[0], view.page_first[pages[0]]
         entry.code = self._first_offset + start + unit.entry
         entry.places, entry.count = places, len(unit.entries)
-        entry.rank = unit.kind.rank
+        entry.rank, entry.cached = unit.kind.rank, cached
         view.identity[number] = unit.identity
         order_fence()
         view.page_first[pages[0]] = number + 1

@@ -234,7 +234,7 @@ class Translator:
             self._unsaved.setdefault(unit.dependencies[0][1], []).append(unit)
 
     # -- publishing
-    def _publish(self, unit: Unit) -> bool:
+    def _publish(self, unit: Unit, cached: bool = False) -> bool:
         """Whether this was news for the harts. What there is no room for counts as known, too."""
         made = Made(unit.head, unit.kind, unit.left_out, unit.guesses)
         for offset in unit.entries:
@@ -252,14 +252,14 @@ class Translator:
         if not self._publication.has_room(unit):
             self._view.dropped += 1
             return False
-        self._publication.publish(unit)
+        self._publication.publish(unit, cached)
         return True
 
     def _use(self, units: list[Unit]) -> None:
         """Publish what the cache has for a head page."""
         for unit in units:
             self._on_disk.setdefault(unit.dependencies[0][1], False)
-            if self._publish(unit):
+            if self._publish(unit, cached=True):
                 self._view.units_loaded += 1
 
     def _preload(self) -> Iterator[None]:

@@ -29,6 +29,8 @@ from mpemu.unit import OPTIMISED, QUICK
 from mpemu.vcpu.blob import Blob
 from mpemu.vcpu.handle import signal_name
 
+MORE_OFTEN = 4
+"""So many times hotter a place without a region must be in a guest that was translated in an earlier run."""
 PATIENCE_S = 2.0
 """How long the translator gets at the end to write what is new to the cache."""
 SETTLED_S = 5.0
@@ -69,6 +71,8 @@ class Translation:
             hart = memory.hart(i)
             hart.translator = self._segment.address
             hart.hotness, hart.hotness_2 = (n * POINTS_PER_SAMPLE for n in (settings.hot, settings.very_hot))
+            hart.hotness_known = min(MORE_OFTEN * hart.hotness, hart.hotness_2) if settings.hot > 1 else hart.hotness
+            hart.cached_regions = 0
             hart.first_tier = QUICK if blob.stencils and settings.very_hot > settings.hot else OPTIMISED
         self._interpreter = os.open(blob.path, os.O_RDONLY | os.O_CLOEXEC)  # for restarts: the cache may be cleared
         shared = self._segment.descriptor, blob.regions_fd, memory.code_pages.descriptor

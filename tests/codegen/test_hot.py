@@ -6,7 +6,7 @@ import ctypes
 
 import pytest
 
-from mpemu.layout import HEAT, POINTS_PER_EXIT, POINTS_PER_QUICK_EXIT, POINTS_PER_SAMPLE
+from mpemu.layout import HEAT, KNOWN_GUEST, POINTS_PER_EXIT, POINTS_PER_QUICK_EXIT, POINTS_PER_SAMPLE
 from mpemu.unit import QUICK
 from tests.codegen.lab import A0, A1, asm
 from tests.codegen.native_hart import RAM
@@ -44,6 +44,21 @@ def test_the_first_region_stays(lab: TranslatedLab, first: int) -> None:
     assert entered(lab, LOOP) == before
     lab.restart()
     assert entered(lab, LOOP) == before
+
+
+def test_a_guest_that_was_translated_before(lab: TranslatedLab) -> None:
+    """Where regions from the cache are in use, a place that none of them covers must be hotter."""
+    lab.place(START, CODE)
+    hart = lab.done(START)
+    hart.hotness, hart.hotness_known = POINTS_PER_SAMPLE, 4 * POINTS_PER_SAMPLE
+    for cached, enough in ((KNOWN_GUEST - 1, 1), (KNOWN_GUEST, 4)):
+        hart.cached_regions = cached
+        hart.heat[:] = [0] * HEAT
+        record, requests = lab.record(START), hart.requests
+        for _ in range(enough):
+            assert hart.requests == requests
+            lab.routine("warm", record, POINTS_PER_SAMPLE)
+        assert hart.requests == requests + 1
 
 
 def test_what_an_optimised_region_leads_to_is_hot_sooner(lab: TranslatedLab) -> None:

@@ -30,6 +30,7 @@ from mpemu.layout import (
     JUMP,
     JUMPS_START,
     PAGE,
+    REGION_ENTRY,
     REGION_PLACE,
     REQUEST,
     REQUESTS,
@@ -279,6 +280,8 @@ def test_a_new_translator_goes_on(open_cache: Callable[[], CodeCache]) -> None:
     bench.settle()
     assert bench.view.published == 3
     assert bench.view.units_loaded == 2 and bench.view.units_translated == 1
+    entries = (REGION_ENTRY.ctype * 3).from_buffer_copy(bench.shared, TRANSLATOR.offset["regions"])
+    assert [entry.cached for entry in entries] == [1, 0, 1]
     bench.translator.done(Job((), 4, Surroundings.of({0: page(7)})), unit(4, 7))
     assert bench.view.published == 3
 
