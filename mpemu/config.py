@@ -156,8 +156,8 @@ class EngineConfig(Section):
         16,
         ge=1,
         le=4000,
-        description="samples (of 8192 instructions) at one place that make it worth a quick translation; 4 times that in "
-        "a guest that the cache knows",
+        description="samples (of 8192 instructions) at one place that make it worth a quick translation; "
+        "4 times that in a guest that the cache knows",
     )
     very_hot: int = Field(
         2048,
