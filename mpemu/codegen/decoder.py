@@ -20,7 +20,6 @@ from mpemu.codegen.records import (
     HANDLER,
     IMM,
     RECORD,
-    RECORD_PAGE,
     TURN,
     A,
     B,
@@ -208,11 +207,11 @@ def set_goto_record(h: Native, record: Value) -> None:
 @native
 def decode_run(h: Native, record: Value) -> None:
     """Decode from an undecoded record of a page to the end of its block, joining pairs for which there is a handler."""
-    number = (record - h.s.records).udiv(RECORD_PAGE)
-    start = h.s.records + number * RECORD_PAGE
+    number, place = place_of(h, record)
+    start = record - (place << 3)
     page = h.s.code_pages + number * CODE_PAGE.size
     copy, reached = (page + CODE_PAGE.offset[item] for item in ("copy", "reached"))
-    offset = h.local((record - start) >> 3)
+    offset = h.local(place)
     before, before_record = h.local(0), h.local(0)
     with h.loop() as done:
         at = offset.get()
@@ -255,7 +254,8 @@ def decode_run(h: Native, record: Value) -> None:
 
 @native
 def own_handler(h: Native, record: Value) -> None:
-    """The handler (its offset) of the instruction of a record that leads to a region."""
+    """The handler (its offset) of the instruction of a record that leads to a region. It is remembered until a page is
+    decoded anew (code_page in tlb.py)."""
     slot = slot_of(record, OWN_HANDLERS)
     known = h.hart("own_handler", slot)
     with h.when(h.get(h.hart("own_record", slot)) == record):

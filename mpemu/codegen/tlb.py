@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mpemu.codegen.blocks import each_block, fill_block, for_each
 from mpemu.codegen.decoder import DECODE, NOWHERE
 from mpemu.codegen.memory import FETCH, note_used, ram_offset
+from mpemu.codegen.pool import place_of
 from mpemu.codegen.records import IMM, RECORD, RECORD_PAGE, SLOTS
 from mpemu.codegen.routines import ALL_ONES, Native, native
 from mpemu.codegen.sites import forget_sites, forget_sites_of_page
@@ -237,7 +238,7 @@ def fetch_halfword(h: Native, va: Value) -> None:
     delta = h.local(h.get(where))
     with h.when(~known):
         delta.set(h.call("fetch_page", va))
-    number = (delta.get() + ((va & -PAGE) << 3) - h.s.records).udiv(RECORD_PAGE)
+    number, _ = place_of(h, delta.get() + ((va & -PAGE) << 3))
     copy = h.s.code_pages + number * CODE_PAGE.size + CODE_PAGE.offset["copy"]
     h.ret(h.get(h.at(copy, va & (PAGE - 1)), 16))
 
