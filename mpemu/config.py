@@ -22,7 +22,7 @@ from mpemu.config_source import SHORTHANDS, Key, Source, read_file, read_scalar,
 from mpemu.devices.device import DeviceProperties
 from mpemu.devices.registry import DEVICES, device_class
 from mpemu.errors import ConfigError, GuestImageError
-from mpemu.layout import MAX_HARTS
+from mpemu.layout import KNOWN_GUEST_FACTOR, MAX_HARTS
 from mpemu.paths import configs_dir, guests_dir, linux_dir
 
 PAGE = 4096
@@ -157,7 +157,7 @@ class EngineConfig(Section):
         ge=1,
         le=4000,
         description="samples (of 8192 instructions) at one place that make it worth a quick translation; "
-        "4 times that in a guest that the cache knows",
+        f"{KNOWN_GUEST_FACTOR} times that in a guest that the cache knows",
     )
     very_hot: int = Field(
         2048,

@@ -185,8 +185,9 @@ POINTS_PER_SAMPLE, POINTS_PER_EXIT, POINTS_PER_QUICK_EXIT = 512, 8, 1
 """Points for a place where a slice ended, and for one without a region that an optimised or a quick region leads to. A
 sample stands for 8,192 instructions, some 8 us. To leave a quick region costs 20 ns, an optimised one several times as
 much."""
-KNOWN_GUEST = 64
-"""Regions from the cache in use that make a guest a known one: what was not hot enough before hardly is now."""
+KNOWN_GUEST, KNOWN_GUEST_FACTOR = 64, 4
+"""Regions from the cache in use that make a guest a known one, in which a place without a region must be so many times
+hotter: what was not hot enough before hardly is now."""
 HEAT_ROUND = 4096 * POINTS_PER_SAMPLE
 """Points after which a place begins again with none."""
 REQUESTS, REGION_PAGES, MAX_REGIONS = 64, 2048, 16384

@@ -20,7 +20,7 @@ from typing import Any
 
 from mpemu.codecache import DEFAULT_LIMIT
 from mpemu.isa.profiles import IsaSpec
-from mpemu.layout import POINTS_PER_SAMPLE, TRANSLATOR
+from mpemu.layout import KNOWN_GUEST_FACTOR, POINTS_PER_SAMPLE, TRANSLATOR
 from mpemu.loop import MainLoop
 from mpemu.memory import MachineMemory
 from mpemu.paths import COORDINATOR
@@ -29,8 +29,6 @@ from mpemu.unit import OPTIMISED, QUICK
 from mpemu.vcpu.blob import Blob
 from mpemu.vcpu.handle import signal_name
 
-MORE_OFTEN = 4
-"""So many times hotter a place without a region must be in a guest that was translated in an earlier run."""
 PATIENCE_S = 2.0
 """How long the translator gets at the end to write what is new to the cache."""
 SETTLED_S = 5.0
@@ -71,7 +69,8 @@ class Translation:
             hart = memory.hart(i)
             hart.translator = self._segment.address
             hart.hotness, hart.hotness_2 = (n * POINTS_PER_SAMPLE for n in (settings.hot, settings.very_hot))
-            hart.hotness_known = min(MORE_OFTEN * hart.hotness, hart.hotness_2) if settings.hot > 1 else hart.hotness
+            factor = KNOWN_GUEST_FACTOR if settings.hot > 1 else 1  # 1 means at once, whatever is known
+            hart.hotness_known = min(factor * hart.hotness, hart.hotness_2)
             hart.cached_regions = 0
             hart.first_tier = QUICK if blob.stencils and settings.very_hot > settings.hot else OPTIMISED
         self._interpreter = os.open(blob.path, os.O_RDONLY | os.O_CLOEXEC)  # for restarts: the cache may be cleared

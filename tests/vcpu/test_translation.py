@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mpemu.isa.profiles import IsaSpec
-from mpemu.layout import POINTS_PER_SAMPLE
+from mpemu.layout import KNOWN_GUEST_FACTOR, POINTS_PER_SAMPLE
 from mpemu.loop import MainLoop
 from mpemu.memory import MachineMemory
 from mpemu.vcpu import translation as module
@@ -88,7 +88,7 @@ def test_the_harts_know_of_it(start: Callable[[str], Case]) -> None:
     case = start("wait()")
     assert case.memory.translator is case.view
     assert [case.memory.hart(index).hotness for index in range(2)] == [3 * POINTS_PER_SAMPLE] * 2
-    assert case.memory.hart(0).hotness_known == 3 * module.MORE_OFTEN * POINTS_PER_SAMPLE
+    assert case.memory.hart(0).hotness_known == 3 * KNOWN_GUEST_FACTOR * POINTS_PER_SAMPLE
     assert case.memory.hart(0).translator == case.memory.hart(1).translator != 0
 
 
