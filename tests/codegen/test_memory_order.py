@@ -94,8 +94,8 @@ def test_a_store_before_a_load(way: str) -> None:
 
 @pytest.mark.parametrize("way", UNORDERED)
 def test_this_test_would_notice(way: str) -> None:
-    """Nothing asks for the order, and mpemu does not pay for it; on one core it can't be seen. (Nor on two of a virtual
-    machine while its host has only one for them, which can take seconds.)"""
+    """Nothing asks for the order, and mpemu does not pay for it; on one core it can't be seen. On two of a virtual
+    machine it can't at times, for some tenths of a second, however far apart the harts are: docs/log.md."""
     end = time.monotonic() + PATIENCE_S
     while CORES > 1 and not both_read_zero(*UNORDERED[way]):
         assert time.monotonic() < end
